@@ -1,0 +1,1 @@
+//! Workflow context: steps that replay, messages, streams, cancellation. Knows no SQL.

@@ -1,0 +1,1 @@
+//! `executeFireFlow`, the execution store and the flow store (SQL on the application tables).

@@ -1,0 +1,7 @@
+//! Flows: values, the stored format, and the engine that runs them. Knows nothing of PostgreSQL or DBOS.
+
+pub mod model;
+pub mod stream;
+pub mod value;
+
+pub use value::{Object, Value};

@@ -1,0 +1,187 @@
+//! The values that ports carry: JSON as JavaScript sees it, plus *undefined* and live streams.
+//!
+//! Composite values are shared (`Arc`), so that handing a value along an edge costs a reference count and
+//! not a copy; a holder that writes makes its own copy (`Arc::make_mut`).
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use super::stream::Channel;
+
+/// An object's fields in insertion order.
+pub type Object = IndexMap<Arc<str>, Value>;
+
+/// A port's value.
+#[derive(Clone, Debug, Default)]
+pub enum Value {
+    /// No value: the port is unset. Absent in JSON objects, null in JSON arrays.
+    #[default]
+    Undefined,
+    /// JSON null.
+    Null,
+    /// A flag.
+    Bool(bool),
+    /// A double, as all of JavaScript's numbers are; may be NaN, infinite or −0.
+    Number(f64),
+    /// A text.
+    String(Arc<str>),
+    /// A list.
+    Array(Arc<Vec<Value>>),
+    /// Named fields.
+    Object(Arc<Object>),
+    /// A live stream; shared by reference.
+    Stream(Channel),
+}
+
+impl Value {
+    /// JavaScript's truth: `""`, 0, NaN, false, null and undefined are false.
+    pub fn is_truthy(&self) -> bool {
+        match self {
+            Value::Undefined | Value::Null => false,
+            Value::Bool(flag) => *flag,
+            Value::Number(number) => *number != 0.0 && !number.is_nan(),
+            Value::String(text) => !text.is_empty(),
+            Value::Array(_) | Value::Object(_) | Value::Stream(_) => true,
+        }
+    }
+
+    /// True for null and undefined.
+    pub fn is_nullish(&self) -> bool {
+        matches!(self, Value::Undefined | Value::Null)
+    }
+
+    /// The text, when this is one.
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The number, when this is one.
+    pub fn as_f64(&self) -> Option<f64> {
+        match self {
+            Value::Number(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// The flag, when this is one.
+    pub fn as_bool(&self) -> Option<bool> {
+        match self {
+            Value::Bool(flag) => Some(*flag),
+            _ => None,
+        }
+    }
+
+    /// The items, when this is a list.
+    pub fn as_array(&self) -> Option<&[Value]> {
+        match self {
+            Value::Array(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// The fields, when this is an object.
+    pub fn as_object(&self) -> Option<&Object> {
+        match self {
+            Value::Object(fields) => Some(fields),
+            _ => None,
+        }
+    }
+
+    /// The stream, when this is one.
+    pub fn as_stream(&self) -> Option<&Channel> {
+        match self {
+            Value::Stream(channel) => Some(channel),
+            _ => None,
+        }
+    }
+
+    /// An empty object.
+    pub fn empty_object() -> Value {
+        Value::Object(Arc::default())
+    }
+
+    /// JSON as serde_json has it. Undefined fields are left out, undefined items are null, NaN and the infinities
+    /// are null, whole numbers lose their fraction, a stream is its snapshot.
+    pub fn to_json(&self) -> serde_json::Value {
+        match self {
+            Value::Undefined | Value::Null => serde_json::Value::Null,
+            Value::Bool(flag) => (*flag).into(),
+            Value::Number(number) => json_number(*number),
+            Value::String(text) => text.as_ref().into(),
+            Value::Array(items) => items.iter().map(Value::to_json).collect(),
+            Value::Object(fields) => serde_json::Value::Object(
+                fields
+                    .iter()
+                    .filter(|(_, value)| !matches!(value, Value::Undefined))
+                    .map(|(key, value)| (key.to_string(), value.to_json()))
+                    .collect(),
+            ),
+            Value::Stream(channel) => channel.snapshot(),
+        }
+    }
+}
+
+/// A double as a JSON number: whole ones without a fraction, non-finite ones null, −0 as 0.
+fn json_number(number: f64) -> serde_json::Value {
+    const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53: beyond it, not every whole number is a double
+    if number.fract() == 0.0 && number.abs() <= EXACT {
+        (number as i64).into()
+    } else {
+        serde_json::Number::from_f64(number).map_or(serde_json::Value::Null, serde_json::Value::Number)
+    }
+}
+
+impl From<&serde_json::Value> for Value {
+    fn from(json: &serde_json::Value) -> Value {
+        match json {
+            serde_json::Value::Null => Value::Null,
+            serde_json::Value::Bool(flag) => Value::Bool(*flag),
+            serde_json::Value::Number(number) => Value::Number(number.as_f64().unwrap_or(f64::NAN)),
+            serde_json::Value::String(text) => Value::String(text.as_str().into()),
+            serde_json::Value::Array(items) => Value::Array(Arc::new(items.iter().map(Value::from).collect())),
+            serde_json::Value::Object(fields) => {
+                Value::Object(Arc::new(fields.iter().map(|(key, value)| (key.as_str().into(), value.into())).collect()))
+            }
+        }
+    }
+}
+
+impl From<bool> for Value {
+    fn from(flag: bool) -> Value {
+        Value::Bool(flag)
+    }
+}
+
+impl From<f64> for Value {
+    fn from(number: f64) -> Value {
+        Value::Number(number)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Value {
+        Value::String(text.into())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Value {
+        Value::String(text.into())
+    }
+}
+
+impl From<Vec<Value>> for Value {
+    fn from(items: Vec<Value>) -> Value {
+        Value::Array(Arc::new(items))
+    }
+}
+
+impl From<Object> for Value {
+    fn from(fields: Object) -> Value {
+        Value::Object(Arc::new(fields))
+    }
+}

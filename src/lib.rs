@@ -1,0 +1,28 @@
+//! fireflow-worker takes flow executions off a PostgreSQL queue in the format of DBOS, runs each flow,
+//! and records the result so that every DBOS client reads it as if a DBOS process had done the work.
+//!
+//! The rooms, from the faces down; each may call only what stands below it:
+//!
+//! | module | job |
+//! |---|---|
+//! | [`cli`], [`admin`] | faces: the command line, and the HTTP listener for probes and status |
+//! | [`worker`] | the daemon: lifecycle, lease, dispatch loop, recovery sweep, drain |
+//! | [`execution`] | `executeFireFlow`, the execution store and the flow store (application tables) |
+//! | [`durable`] | workflow context: steps that replay, messages, streams, cancellation. No SQL |
+//! | [`sysdb`] | all SQL on the `dbos` schema: migrate, claim, commit, recover, query. No flows |
+//! | [`wire`] | the serialisations of DBOS clients |
+//! | [`flow`], [`nodes`] | the flow engine and the node catalogue. No PostgreSQL, no DBOS |
+//! | [`postgres`] | pool, TLS, listener, and the embedded server for `dev` and the tests |
+//! | [`config`] | settings: defaults, layers (file, environment, flags), validation |
+
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod durable;
+pub mod execution;
+pub mod flow;
+pub mod nodes;
+pub mod postgres;
+pub mod sysdb;
+pub mod wire;
+pub mod worker;

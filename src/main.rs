@@ -1,0 +1,3 @@
+//! The `fireflow-worker` binary: parse, dispatch, exit code. Nothing else.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Pool, TLS, listener, and the embedded server for `dev` and the tests.

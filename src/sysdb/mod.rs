@@ -1,0 +1,1 @@
+//! All SQL on the `dbos` schema: migrate, claim, commit, recover, query. One file an operation family.

@@ -1,0 +1,1 @@
+//! The serialisations of DBOS clients, one file each, behind one enum.

@@ -1,0 +1,1 @@
+//! The daemon: lifecycle, lease, dispatch loop, recovery sweep, drain.

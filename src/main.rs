@@ -1,3 +1,5 @@
 //! The `fireflow-worker` binary: parse, dispatch, exit code. Nothing else.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    fireflow_worker::cli::main(std::env::args_os())
+}

@@ -1,1 +1,115 @@
 //! The command line: one file a subcommand, and output.
+//!
+//! stdout is data, stderr is talk. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 69 database unreachable,
+//! 70 a bug, 75 another worker holds the id, 78 bad configuration.
+
+mod check;
+mod dev;
+mod enqueue;
+mod exit;
+mod flow;
+mod logs;
+mod migrate;
+mod output;
+mod run;
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, ConfigError, Settings};
+
+/// Executes Fireflow flows from a DBOS queue in PostgreSQL.
+///
+/// `fireflow-worker --config worker.toml` runs the worker until SIGTERM; `fireflow-worker dev --demo` shows it at work
+/// on a private database, with nothing to set up.
+#[derive(Debug, Parser)]
+#[command(
+    name = "fireflow-worker",
+    version,
+    arg_required_else_help = true,
+    subcommand_negates_reqs = true,
+    after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 69 database unreachable, 70 a bug, \
+                  75 another live worker holds the id, 78 bad configuration."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// Settings that every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Configuration file (TOML). Without one, environment and defaults apply.
+    #[arg(long, short, global = true, value_name = "FILE", env = "FIREFLOW_CONFIG")]
+    config: Option<PathBuf>,
+    /// PostgreSQL URL; wins over the file and DATABASE_URL.
+    #[arg(long, global = true, value_name = "URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// What to log: error, warn, info, debug, trace, or directives.
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the worker until SIGTERM or SIGINT (the same as no command, with --config)
+    Run(run::Run),
+    /// Try everything on a private PostgreSQL, with nothing to set up
+    Dev(dev::Dev),
+    /// Create the schemas in an empty database
+    Migrate(migrate::Migrate),
+    /// Check the configuration, the database and its schemas
+    Check(check::Check),
+    /// Put an execution of a flow on the queue
+    Enqueue(enqueue::Enqueue),
+    /// Stored flows
+    #[command(subcommand)]
+    Flow(flow::Flow),
+}
+
+impl Global {
+    /// The settings from all layers.
+    fn settings(&self, more: config::Overrides) -> Result<Settings, ConfigError> {
+        let mut flags = more;
+        flags.extend(self.database_url.clone().map(|url| ("database.url", url)));
+        flags.extend(self.log_level.clone().map(|level| ("log.level", level)));
+        let (settings, _) = config::load(self.config.as_deref(), std::env::vars(), flags)?;
+        Ok(settings)
+    }
+}
+
+/// Parse, run, and say how it ended.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    // One provider for all TLS of the process; an error only says that there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::report(&anyhow::anyhow!("can't start the runtime: {error}")),
+    };
+    match runtime.block_on(dispatch(cli)) {
+        Ok(code) => code,
+        Err(error) => exit::report(&error),
+    }
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let global = cli.global;
+    match cli.command.unwrap_or_else(|| Command::Run(run::Run::default())) {
+        Command::Run(command) => command.run(&global).await,
+        Command::Dev(command) => command.run(&global).await,
+        Command::Migrate(command) => command.run(&global).await,
+        Command::Check(command) => command.run(&global).await,
+        Command::Enqueue(command) => command.run(&global).await,
+        Command::Flow(command) => command.run(&global).await,
+    }
+}

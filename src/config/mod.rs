@@ -1,1 +1,234 @@
-//! Settings: defaults, layers (file, environment, flags) and validation that names the key at fault.
+//! Settings: what they mean, their defaults, and their units.
+//!
+//! A value comes from the first of: a command-line flag, the environment (`FIREFLOW__SECTION__KEY`, and
+//! `DATABASE_URL`), the TOML file, the default below. `config/worker.toml` shows every key; a test keeps it equal
+//! to these defaults.
+
+mod duration;
+mod error;
+mod layers;
+mod validate;
+
+use std::{net::SocketAddr, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+pub use error::{ConfigError, Problem};
+pub use layers::{Overrides, Sources, load};
+
+/// All settings of a worker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The database that holds queue, executions and flows.
+    pub database: Database,
+    /// The queue that executions are taken from.
+    pub queue: Queue,
+    /// This process.
+    pub worker: Worker,
+    /// How an execution is run.
+    pub execution: Execution,
+    /// The HTTP listener for probes and status.
+    pub admin: Admin,
+    /// Log lines.
+    pub log: Log,
+}
+
+/// `[database]`
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Database {
+    /// PostgreSQL URL of the database with queue and executions. Also `DATABASE_URL`.
+    pub url: String,
+    /// PostgreSQL URL of the database with the flows, where it is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flows_url: Option<String>,
+    /// Schema of the DBOS system tables.
+    pub schema: String,
+    /// Prefix of the application tables (`<prefix>flows`, `<prefix>executions`, `<prefix>workers`).
+    pub table_prefix: String,
+    /// Most connections that the worker opens, besides one that listens and one that keeps the lease.
+    pub pool_size: usize,
+    /// Time to establish one connection, and to wait for a free one.
+    #[serde(with = "duration")]
+    pub connect_timeout: Duration,
+    /// How long `run` waits at start for a database that can't be reached; then it exits with code 69.
+    #[serde(with = "duration")]
+    pub startup_wait: Duration,
+}
+
+impl Default for Database {
+    fn default() -> Database {
+        Database {
+            url: "postgres://localhost:5432/fireflow".into(),
+            flows_url: None,
+            schema: "dbos".into(),
+            table_prefix: "fireflow_".into(),
+            pool_size: 6,
+            connect_timeout: Duration::from_secs(10),
+            startup_wait: Duration::from_secs(60),
+        }
+    }
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The URLs may hold passwords.
+        f.debug_struct("Database")
+            .field("schema", &self.schema)
+            .field("table_prefix", &self.table_prefix)
+            .field("pool_size", &self.pool_size)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `[queue]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Queue {
+    /// Name of the queue.
+    pub name: String,
+    /// Most executions of this queue that are PENDING at once, over all workers of the application.
+    pub concurrency: u32,
+    /// Most executions that run at once in this process. One that waits for its start signal doesn't count.
+    pub worker_concurrency: u32,
+    /// Pause between looks at the queue while there is nothing to do.
+    #[serde(with = "duration")]
+    pub polling_interval: Duration,
+}
+
+impl Default for Queue {
+    fn default() -> Queue {
+        Queue {
+            name: "fireflow-executions".into(),
+            concurrency: 100,
+            worker_concurrency: 5,
+            polling_interval: Duration::from_secs(1),
+        }
+    }
+}
+
+/// `[worker]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Worker {
+    /// Id of this worker, kept over restarts and unique among live workers: it is the executor id in the database.
+    /// Default: the host's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// DBOS application that the worker belongs to: it takes that application's rows and unclaimed ones.
+    pub application_name: String,
+    /// DBOS application version: rows that ask for a version are run only by workers of exactly that one.
+    pub application_version: String,
+    /// Time that running executions get to finish after SIGTERM; what is left then goes back to the queue.
+    #[serde(with = "duration")]
+    pub drain_timeout: Duration,
+    /// A worker that hasn't renewed for this long, by the database's clock, is dead and its work is taken over.
+    #[serde(with = "duration")]
+    pub lease: Duration,
+}
+
+impl Default for Worker {
+    fn default() -> Worker {
+        Worker {
+            id: None,
+            application_name: "fireflow-executor".into(),
+            application_version: "1.0.0".into(),
+            drain_timeout: Duration::from_secs(30),
+            lease: Duration::from_secs(30),
+        }
+    }
+}
+
+/// When an execution begins to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// As soon as it is taken from the queue.
+    #[default]
+    Immediate,
+    /// When the message `START_SIGNAL` has come.
+    Signal,
+}
+
+/// `[execution]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Execution {
+    /// DBOS name of the workflow.
+    pub workflow_name: String,
+    /// DBOS class name of the workflow; rows without a class are taken as well.
+    pub class_name: String,
+    /// Whether a root execution waits for its start signal.
+    pub start: Start,
+    /// How long it waits.
+    #[serde(with = "duration")]
+    pub start_timeout: Duration,
+    /// Executions that may wait for their signal at once in this process.
+    pub max_waiting: u32,
+    /// Times that an execution is started again after a crash before it is parked
+    /// (`MAX_RECOVERY_ATTEMPTS_EXCEEDED`).
+    pub max_recovery_attempts: u32,
+    /// Largest accepted task argument; a larger one fails its execution.
+    pub max_input: bytesize::ByteSize,
+    /// Flows kept parsed in memory.
+    pub flow_cache: usize,
+}
+
+impl Default for Execution {
+    fn default() -> Execution {
+        Execution {
+            workflow_name: "executeFireFlow".into(),
+            class_name: "ExecutionWorkflows".into(),
+            start: Start::Immediate,
+            start_timeout: Duration::from_secs(300),
+            max_waiting: 1000,
+            max_recovery_attempts: 100,
+            max_input: bytesize::ByteSize::mib(16),
+            flow_cache: 128,
+        }
+    }
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// Whether to listen at all.
+    pub enabled: bool,
+    /// Address and port; port 0 takes a free one.
+    pub listen: SocketAddr,
+}
+
+impl Default for Admin {
+    fn default() -> Admin {
+        Admin { enabled: true, listen: SocketAddr::from(([127, 0, 0, 1], 7420)) }
+    }
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// What to log: a level, or directives such as `info,fireflow_worker::sysdb=debug`.
+    pub level: String,
+    /// Form of the lines.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log { level: "info".into(), format: LogFormat::Text }
+    }
+}

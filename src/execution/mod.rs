@@ -1,1 +1,20 @@
 //! `executeFireFlow`, the execution store and the flow store (SQL on the application tables).
+
+mod events;
+mod executor;
+mod failure;
+mod flows;
+mod patience;
+mod store;
+mod task;
+
+pub use executor::{Executor, Limits};
+pub use failure::Failed;
+pub use flows::{FlowStore, FlowSummary, FlowsError, StoredFlow};
+pub use store::{ExecutionRow, ExecutionStore};
+pub use task::{Task, TaskError};
+
+/// Quote an application table's name.
+fn table(prefix: &str, name: &str) -> String {
+    format!("\"{}{name}\"", prefix.replace('"', "\"\""))
+}

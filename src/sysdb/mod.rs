@@ -1,1 +1,71 @@
 //! All SQL on the `dbos` schema: migrate, claim, commit, recover, query. One file an operation family.
+//!
+//! The invariant kept here: a row is advanced only by the executor that owns it. A claim writes a fresh token into
+//! `owner_xid`; every later write of that execution holds only while the row is PENDING and still carries it.
+
+mod claim;
+mod commit;
+mod enqueue;
+mod error;
+mod ids;
+mod messages;
+mod notify;
+mod query;
+mod recover;
+mod sweep;
+mod version;
+mod writer;
+
+use deadpool_postgres::{Object, Pool};
+
+pub use claim::{Claim, ClaimScope, Claimed, Contended};
+pub use commit::{Append, ApplicationWrite, Checkpoint, Finish, Receive, Received, StepRecord, Write};
+pub use enqueue::{EnqueueError, Enqueued, NewWorkflow};
+pub use error::{CommitError, SysdbError};
+pub use ids::{Owner, OwnerToken, WorkflowId};
+pub use messages::{CHANNEL as MESSAGES, Message};
+pub use notify::Notifier;
+pub use query::{Lost, WorkflowView};
+pub use version::Registration;
+pub use writer::{Writer, WriterHandle};
+
+/// The queue without limits that every executor polls: resumed, forked and recovered direct starts land there.
+pub const INTERNAL_QUEUE: &str = "_dbos_internal_queue";
+
+/// The system database: a pool, and the name of the schema. Cheap to clone.
+#[derive(Clone)]
+pub struct SystemDatabase {
+    pool: Pool,
+    schema: Schema,
+}
+
+impl SystemDatabase {
+    /// On this pool; `schema` is the unquoted name of the DBOS schema.
+    pub fn new(pool: Pool, schema: &str) -> SystemDatabase {
+        SystemDatabase { pool, schema: Schema::new(schema) }
+    }
+
+    async fn client(&self) -> Result<Object, SysdbError> {
+        Ok(self.pool.get().await?)
+    }
+
+    /// A statement with the schema filled in.
+    fn sql(&self, template: &str) -> String {
+        self.schema.fill(template)
+    }
+}
+
+/// The schema's name, quoted.
+#[derive(Clone)]
+struct Schema(std::sync::Arc<str>);
+
+impl Schema {
+    fn new(name: &str) -> Schema {
+        Schema(format!("\"{}\"", name.replace('"', "\"\"")).into())
+    }
+
+    /// Replace `{s}` by the schema and `{now}` by the transaction's start in milliseconds.
+    fn fill(&self, template: &str) -> String {
+        template.replace("{s}", &self.0).replace("{now}", "(EXTRACT(EPOCH FROM now()) * 1000)::bigint")
+    }
+}

@@ -1,1 +1,16 @@
 //! The daemon: lifecycle, lease, dispatch loop, recovery sweep, drain.
+
+mod chores;
+mod dispatch;
+mod identity;
+mod lease;
+mod lifecycle;
+mod running;
+mod signals;
+mod status;
+
+pub use identity::Identity;
+pub use lease::LeaseError;
+pub use lifecycle::{Database, StartError, run, serve};
+pub use signals::{Drain, Shutdown};
+pub use status::{Phase, Snapshot, Status};

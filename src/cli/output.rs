@@ -1,0 +1,35 @@
+//! What goes to stdout: text or a table for people, JSON for scripts.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+/// Write a line to stdout. A closed pipe is not an error: the reader has seen enough.
+pub(super) fn line(text: impl AsRef<str>) {
+    let _ = writeln!(std::io::stdout(), "{}", text.as_ref());
+}
+
+/// Talk to a person, on stderr.
+pub(super) fn note(text: impl AsRef<str>) {
+    let _ = writeln!(std::io::stderr(), "{}", text.as_ref());
+}
+
+/// Write a value as JSON to stdout: indented on a terminal, one line otherwise.
+pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    let pretty = std::io::stdout().is_terminal();
+    line(if pretty { serde_json::to_string_pretty(value)? } else { serde_json::to_string(value)? });
+    Ok(())
+}
+
+/// Write a table to stdout.
+pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    for text in table.lines() {
+        line(text.trim_end());
+    }
+}

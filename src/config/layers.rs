@@ -1,0 +1,158 @@
+//! Layering: defaults, file, environment, flags; and where each value came from.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use config::{Config, File, FileFormat};
+use serde_json::{Map, Value};
+
+use super::{ConfigError, Problem, Settings, validate};
+
+/// Prefix of the variables: `FIREFLOW__QUEUE__NAME` sets `queue.name`.
+const PREFIX: &str = "FIREFLOW__";
+
+/// Values from the command line, by dotted key.
+pub type Overrides = Vec<(&'static str, String)>;
+
+/// Where each value that isn't a default came from, by dotted key.
+#[derive(Clone, Debug, Default)]
+pub struct Sources(BTreeMap<String, String>);
+
+impl Sources {
+    /// The source of a key, for people.
+    pub fn of(&self, key: &str) -> &str {
+        let exact = self.0.get(key);
+        // A wrong section, or a key below a value of the wrong type, is found by its neighbours.
+        let near = || self.0.iter().find(|(known, _)| known.starts_with(key) || key.starts_with(known.as_str()));
+        exact.or_else(|| near().map(|(_, source)| source)).map_or("default", String::as_str)
+    }
+}
+
+/// Load the settings: `file` (if any), then the variables of `environment`, then `flags`.
+///
+/// # Errors
+/// [`ConfigError`], naming file and key at fault.
+pub fn load(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    flags: Overrides,
+) -> Result<(Settings, Sources), ConfigError> {
+    let mut sources = Sources::default();
+    let mut builder = Config::builder();
+    if let Some(path) = file {
+        builder = builder.add_source(File::from_str(&read(path)?, FileFormat::Toml));
+    }
+    let from_file = builder.build().map_err(|error| syntax(file, &error))?;
+    let mut tree: Value = from_file.try_deserialize().map_err(|error| syntax(file, &error))?;
+    let name = file.map_or_else(String::new, |path| path.display().to_string());
+    leaves(&tree, "", &mut |key| {
+        sources.0.insert(key, name.clone());
+    });
+
+    let shape = serde_json::to_value(Settings::default()).unwrap_or_default();
+    let variables = variables(environment);
+    let flags = flags.into_iter().map(|(key, value)| (key.to_owned(), value, "command line".to_owned()));
+    for (key, text, source) in variables.into_iter().chain(flags) {
+        set(&mut tree, &key, typed(&text, lookup(&shape, &key)));
+        sources.0.insert(key, source);
+    }
+
+    let settings: Settings = serde_path_to_error::deserialize(&tree).map_err(|error| {
+        let key = error.path().to_string();
+        let text = explain(&error.into_inner().to_string());
+        // An unknown key is reported with its parent's path or its own, depending on the parser: show it once.
+        ConfigError::Invalid(vec![Problem { source: sources.of(&key).to_owned(), key, text }])
+    })?;
+    let problems = validate::problems(&settings, &sources);
+    if problems.is_empty() { Ok((settings, sources)) } else { Err(ConfigError::Invalid(problems)) }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.into(), source })
+}
+
+fn syntax(file: Option<&Path>, error: &config::ConfigError) -> ConfigError {
+    ConfigError::Syntax { path: file.map_or_else(PathBuf::new, Path::to_path_buf), text: error.to_string() }
+}
+
+/// The variables that are settings, as (key, value, source). `FIREFLOW__…` wins over the general names.
+fn variables(environment: impl IntoIterator<Item = (String, String)>) -> Vec<(String, String, String)> {
+    let all: BTreeMap<String, String> = environment.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+    let mut found = Vec::new();
+    let mut add = |key: &str, variable: &str| {
+        if let Some(value) = all.get(variable) {
+            found.push((key.to_owned(), value.clone(), format!("variable {variable}")));
+        }
+    };
+    match all.contains_key("DATABASE_URL_EXECUTIONS") {
+        true => {
+            add("database.url", "DATABASE_URL_EXECUTIONS");
+            add("database.flows_url", "DATABASE_URL");
+        }
+        false => add("database.url", "DATABASE_URL"),
+    }
+    for (variable, value) in &all {
+        if let Some(rest) = variable.strip_prefix(PREFIX) {
+            let key = rest.to_ascii_lowercase().replace("__", ".");
+            found.push((key, value.clone(), format!("variable {variable}")));
+        }
+    }
+    found
+}
+
+/// A text as the JSON type that its key has by default; a text that doesn't read so stays one, and is refused later.
+fn typed(text: &str, like: Option<&Value>) -> Value {
+    let parsed = match like {
+        Some(Value::Number(_)) => text.trim().parse::<i64>().ok().map(Value::from),
+        Some(Value::Bool(_)) => text.trim().parse::<bool>().ok().map(Value::from),
+        _ => None,
+    };
+    parsed.unwrap_or_else(|| text.into())
+}
+
+fn lookup<'a>(tree: &'a Value, key: &str) -> Option<&'a Value> {
+    key.split('.').try_fold(tree, |node, part| node.get(part))
+}
+
+fn set(tree: &mut Value, key: &str, value: Value) {
+    let mut node = tree;
+    for part in key.split('.') {
+        if !node.is_object() {
+            *node = Value::Object(Map::new());
+        }
+        // Just made an object, so it takes a key.
+        node = match node {
+            Value::Object(fields) => fields.entry(part).or_insert(Value::Null),
+            other => other,
+        };
+    }
+    *node = value;
+}
+
+fn leaves(tree: &Value, path: &str, found: &mut impl FnMut(String)) {
+    match tree {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                leaves(value, &if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, found);
+            }
+        }
+        _ => found(path.to_owned()),
+    }
+}
+
+/// The deserialiser's words, with a suggestion for a mistyped key.
+fn explain(text: &str) -> String {
+    let mut quoted = text.split('`').skip(1).step_by(2);
+    if !text.starts_with("unknown field") {
+        return text.to_owned();
+    }
+    let Some(wrong) = quoted.next() else { return text.to_owned() };
+    let known: Vec<&str> = quoted.collect();
+    let best = known.iter().map(|name| (strsim::jaro_winkler(wrong, name), name)).max_by(|a, b| a.0.total_cmp(&b.0));
+    match best {
+        Some((likeness, name)) if likeness > 0.8 => format!("unknown key; did you mean `{name}`?"),
+        _ => format!("unknown key; known here: {}", known.join(", ")),
+    }
+}

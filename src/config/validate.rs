@@ -1,0 +1,115 @@
+//! Checks that go beyond types: ranges, and keys that depend on each other.
+
+use std::time::Duration;
+
+use super::{Problem, Settings, Sources};
+
+/// Longest name that fits the `varchar(255)` columns of the system schema.
+const NAME_MAX: usize = 255;
+
+/// Everything that is wrong, in the order of the sections.
+pub(super) fn problems(settings: &Settings, sources: &Sources) -> Vec<Problem> {
+    let mut check = Check { sources, found: Vec::new() };
+    let Settings { database, queue, worker, execution, admin: _, log } = settings;
+
+    check.that(!database.url.trim().is_empty(), "database.url", || {
+        "is empty; expected postgres://user@host/database".into()
+    });
+    check.identifier("database.schema", &database.schema);
+    check.identifier("database.table_prefix", &database.table_prefix);
+    check.range("database.pool_size", database.pool_size as u64, 2, 1000);
+    check.duration("database.connect_timeout", database.connect_timeout, "100ms", "10m");
+    check.duration("database.startup_wait", database.startup_wait, "0s", "24h");
+
+    check.name("queue.name", &queue.name);
+    check.that(queue.name != crate::sysdb::INTERNAL_QUEUE, "queue.name", || {
+        "is DBOS's internal queue, which is served anyway".into()
+    });
+    check.range("queue.concurrency", queue.concurrency.into(), 1, 100_000);
+    check.range("queue.worker_concurrency", queue.worker_concurrency.into(), 1, 10_000);
+    check.that(queue.worker_concurrency <= queue.concurrency, "queue.worker_concurrency", || {
+        format!(
+            "{} is more than queue.concurrency ({}, over all workers); allowed: 1 to {}",
+            queue.worker_concurrency, queue.concurrency, queue.concurrency
+        )
+    });
+    check.duration("queue.polling_interval", queue.polling_interval, "1ms", "10m");
+
+    if let Some(id) = &worker.id {
+        check.name("worker.id", id);
+        check.that(id != "local", "worker.id", || {
+            "\"local\" is what every DBOS process without an id calls itself; choose a name of your own".into()
+        });
+    }
+    check.name("worker.application_version", &worker.application_version);
+    let application = &worker.application_name;
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    check.that(
+        (3..=256).contains(&application.len()) && application.chars().all(legal),
+        "worker.application_name",
+        || format!("\"{application}\" is not allowed; 3 to 256 characters of a-z, 0-9, _ and -"),
+    );
+    check.duration("worker.drain_timeout", worker.drain_timeout, "0s", "24h");
+    check.duration("worker.lease", worker.lease, "2s", "1h");
+
+    check.name("execution.workflow_name", &execution.workflow_name);
+    check.name("execution.class_name", &execution.class_name);
+    check.duration("execution.start_timeout", execution.start_timeout, "1ms", "30days");
+    check.range("execution.max_waiting", execution.max_waiting.into(), 1, 1_000_000);
+    check.range("execution.max_recovery_attempts", execution.max_recovery_attempts.into(), 1, 1_000_000);
+    check.range("execution.max_input", execution.max_input.as_u64(), 1024, 1 << 30);
+    check.range("execution.flow_cache", execution.flow_cache as u64, 0, 100_000);
+
+    if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log.level) {
+        check.wrong(
+            "log.level",
+            format!("\"{}\": {error}; expected error, warn, info, debug, trace or directives", log.level),
+        );
+    }
+    check.found
+}
+
+struct Check<'a> {
+    sources: &'a Sources,
+    found: Vec<Problem>,
+}
+
+impl Check<'_> {
+    fn wrong(&mut self, key: &str, text: String) {
+        self.found.push(Problem { source: self.sources.of(key).to_owned(), key: key.into(), text });
+    }
+
+    fn that(&mut self, holds: bool, key: &str, text: impl FnOnce() -> String) {
+        if !holds {
+            self.wrong(key, text());
+        }
+    }
+
+    fn range(&mut self, key: &str, value: u64, low: u64, high: u64) {
+        self.that((low..=high).contains(&value), key, || format!("{value} is not allowed; {low} to {high}"));
+    }
+
+    fn duration(&mut self, key: &str, value: Duration, low: &str, high: &str) {
+        let bound = |text| humantime::parse_duration(text).unwrap_or_default();
+        self.that((bound(low)..=bound(high)).contains(&value), key, || {
+            format!("\"{}\" is not allowed; \"{low}\" to \"{high}\"", humantime::format_duration(value))
+        });
+    }
+
+    fn name(&mut self, key: &str, value: &str) {
+        let legal = !value.trim().is_empty() && value.len() <= NAME_MAX && !value.chars().any(char::is_control);
+        self.that(legal, key, || {
+            format!("\"{value}\" is not allowed; 1 to {NAME_MAX} bytes, not blank, no control characters")
+        });
+    }
+
+    /// Part of a table's name: PostgreSQL cuts identifiers at 63 bytes, so ours stay well below.
+    fn identifier(&mut self, key: &str, value: &str) {
+        let first = |c: char| c.is_ascii_lowercase() || c == '_';
+        let legal =
+            value.len() <= 30 && value.starts_with(first) && value.chars().all(|c| first(c) || c.is_ascii_digit());
+        self.that(legal, key, || {
+            format!("\"{value}\" is not allowed; up to 30 characters of a-z, 0-9 and _, not a digit first")
+        });
+    }
+}

@@ -1,0 +1,327 @@
+//! The context of one running workflow.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde_json::Value as Json;
+
+use super::{Control, MailRoom, Slot, Stop};
+use crate::{
+    sysdb::{
+        Append, ApplicationWrite, Checkpoint, CommitError, Finish, Message, Owner, Receive, StepRecord, Write,
+        WriterHandle,
+    },
+    wire::{self, Format},
+};
+
+/// Format of what we record in steps and streams: every SDK reads it.
+const PORTABLE: &str = "portable_json";
+
+/// Why a workflow can't go on.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DurableError {
+    /// It has to stop here, and nothing more may be written.
+    #[error("{0}")]
+    Stopped(Stop),
+    /// The step that comes now is recorded under another name: the worker or the flow changed in mid-run.
+    #[error(
+        "step {function_id} should be \"{expected}\" but \"{recorded}\" is recorded: the worker or its settings changed \
+         while this execution ran; fork it from step 0, or finish it with the version that began it"
+    )]
+    UnexpectedStep {
+        /// Number of the step.
+        function_id: i32,
+        /// What comes now.
+        expected: String,
+        /// What is recorded.
+        recorded: String,
+    },
+    /// A recorded value can't be read.
+    #[error("the recorded value of step {function_id} can't be read: {text}")]
+    Unreadable {
+        /// Number of the step.
+        function_id: i32,
+        /// Why.
+        text: String,
+    },
+    /// A checkpoint was refused.
+    #[error("{0}")]
+    Commit(CommitError),
+}
+
+impl From<CommitError> for DurableError {
+    fn from(error: CommitError) -> DurableError {
+        match error {
+            CommitError::OwnershipLost => DurableError::Stopped(Stop::Lost(Some("unknown".into()))),
+            CommitError::Closed => DurableError::Stopped(Stop::HandBack),
+            error => DurableError::Commit(error),
+        }
+    }
+}
+
+/// A step that is about to run: its number is taken, and it isn't recorded yet.
+#[derive(Debug)]
+pub struct Step {
+    function_id: i32,
+    name: &'static str,
+    started_at: i64,
+}
+
+impl Step {
+    /// Its number, which events and streams written inside it carry.
+    pub fn function_id(&self) -> i32 {
+        self.function_id
+    }
+
+    fn record(self, output: Option<String>, error: Option<String>) -> StepRecord {
+        StepRecord {
+            function_id: self.function_id,
+            name: self.name.into(),
+            output,
+            error,
+            serialization: Some(PORTABLE.into()),
+            child: None,
+            started_at: self.started_at,
+            completed_at: now_ms(),
+        }
+    }
+}
+
+/// What [`Workflow::begin`] found.
+#[derive(Debug)]
+pub enum Begun {
+    /// The step is recorded: its value, or its failure. It doesn't run again.
+    Recorded(Result<Json, wire::Failure>),
+    /// The step runs now.
+    Run(Step),
+}
+
+/// One running workflow: who owns it, what it has done, and how it writes.
+pub struct Workflow {
+    owner: Owner,
+    writer: WriterHandle,
+    mail: MailRoom,
+    control: Control,
+    slot: Slot,
+    history: BTreeMap<i32, StepRecord>,
+    next: i32,
+}
+
+impl Workflow {
+    /// A workflow that this process owns, with the steps recorded in an earlier life.
+    pub fn new(
+        owner: Owner,
+        history: Vec<StepRecord>,
+        slot: Slot,
+        control: Control,
+        writer: WriterHandle,
+        mail: MailRoom,
+    ) -> Workflow {
+        let history = history.into_iter().map(|step| (step.function_id, step)).collect();
+        Workflow { owner, writer, mail, control, slot, history, next: 0 }
+    }
+
+    /// Whose it is.
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// The switch that stops it.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// The name recorded for a step of an earlier life.
+    pub fn recorded_name(&self, function_id: i32) -> Option<&str> {
+        self.history.get(&function_id).map(|step| step.name.as_str())
+    }
+
+    /// Take the next number for a step: its recorded outcome if it has one, else the permission to run it.
+    pub fn begin(&mut self, name: &'static str) -> Result<Begun, DurableError> {
+        let function_id = self.take(1);
+        if let Some(stop) = self.control.stop_reason() {
+            return Err(DurableError::Stopped(stop.clone()));
+        }
+        let Some(step) = self.recorded(function_id, name)? else {
+            return Ok(Begun::Run(Step { function_id, name, started_at: now_ms() }));
+        };
+        let value = |text: &Option<String>| match text {
+            Some(text) => decode(function_id, step.serialization.as_deref(), text),
+            None => Ok(Json::Null),
+        };
+        Ok(Begun::Recorded(match &step.error {
+            Some(_) => Err(wire::Failure::from_json(&value(&step.error)?)),
+            None => Ok(value(&step.output)?),
+        }))
+    }
+
+    /// Record a step with its value, and with it rows of the application's tables.
+    pub async fn complete(&mut self, step: Step, value: &Json, rows: Vec<ApplicationWrite>) -> Result<(), DurableError> {
+        let step = step.record(Some(value.to_string()), None);
+        let mut writes = vec![Write::Step(step)];
+        writes.extend(rows.into_iter().map(Write::Application));
+        self.commit(writes).await.map(drop)
+    }
+
+    /// Record a step that failed.
+    pub async fn fail(&mut self, step: Step, failure: &wire::Failure) -> Result<(), DurableError> {
+        let error = Format::Portable.encode_error(failure, self.owner.id.as_str());
+        self.commit(vec![Write::Step(step.record(None, Some(error)))]).await.map(drop)
+    }
+
+    /// Append to a stream, recorded as a step of its own, and with it rows of the application's tables.
+    pub async fn write_stream(&mut self, key: &Arc<str>, value: String, rows: Vec<ApplicationWrite>) -> Result<(), DurableError> {
+        let Begun::Run(step) = self.begin("DBOS.writeStream")? else { return Ok(()) };
+        let append = Append { key: key.clone(), values: vec![value], function_id: step.function_id, serialization: Some(PORTABLE) };
+        let mut writes = vec![Write::Step(step.record(None, None)), Write::Append(append)];
+        writes.extend(rows.into_iter().map(Write::Application));
+        self.commit(writes).await.map(drop)
+    }
+
+    /// A handle that appends to a stream from inside a step; not recorded.
+    pub fn appender(&self, step: &Step, key: &Arc<str>) -> Appender {
+        Appender {
+            owner: self.owner.clone(),
+            writer: self.writer.clone(),
+            control: self.control.clone(),
+            key: key.clone(),
+            function_id: step.function_id,
+        }
+    }
+
+    /// Wait for a message on `topic`, for at most `timeout` from the first time that this workflow waited, over all its
+    /// lives. `None` after that. Takes two numbers: the receive, and its timer. The slot is free while waiting.
+    pub async fn receive(&mut self, topic: &str, timeout: Duration) -> Result<Option<Json>, DurableError> {
+        let function_id = self.take(2);
+        if let Some(step) = self.recorded(function_id, "DBOS.recv")? {
+            let Some(output) = &step.output else { return Ok(None) };
+            return decode(function_id, step.serialization.as_deref(), output).map(Some);
+        }
+        let started_at = now_ms();
+        let waiter = self.mail.enter(&self.owner.id, topic); // before the first look, so that nothing slips between
+        if let Some(message) = self.try_receive(function_id, topic, started_at).await? {
+            return message.map(Some);
+        }
+        let deadline = self.timer(function_id + 1, timeout).await?;
+        self.slot.suspend();
+        self.control.set_waiting(true);
+        let message = loop {
+            let left = Duration::from_millis(u64::try_from(deadline - now_ms()).unwrap_or(0));
+            let control = self.control.clone();
+            let timed_out = tokio::select! {
+                () = waiter.mail() => false,
+                () = tokio::time::sleep(left) => true,
+                stop = control.stopped() => return Err(DurableError::Stopped(stop)),
+            };
+            // Also after the time-out: a message that came in the last moment counts.
+            if let Some(message) = self.try_receive(function_id, topic, started_at).await? {
+                break Some(message?);
+            }
+            if timed_out {
+                let step = Step { function_id, name: "DBOS.recv", started_at };
+                let record = StepRecord { serialization: None, ..step.record(None, None) };
+                self.commit(vec![Write::Step(record)]).await?;
+                break None;
+            }
+        };
+        drop(waiter);
+        self.control.set_waiting(false);
+        let control = self.control.clone();
+        tokio::select! {
+            () = self.slot.resume() => Ok(message),
+            stop = control.stopped() => Err(DurableError::Stopped(stop)),
+        }
+    }
+
+    /// End the workflow: its last step, rows of the application's tables and the outcome become durable together.
+    pub async fn finish(&mut self, last: Option<Step>, rows: Vec<ApplicationWrite>, finish: Finish) -> Result<(), DurableError> {
+        let mut writes: Vec<Write> = last.map(|step| Write::Step(step.record(Some("null".into()), None))).into_iter().collect();
+        writes.extend(rows.into_iter().map(Write::Application));
+        writes.push(Write::Finish(finish));
+        self.commit(writes).await.map(drop)
+    }
+
+    async fn try_receive(
+        &mut self,
+        function_id: i32,
+        topic: &str,
+        started_at: i64,
+    ) -> Result<Option<Result<Json, DurableError>>, DurableError> {
+        let receive = Receive { topic: topic.into(), function_id, started_at, completed_at: now_ms() };
+        let received = self.commit(vec![Write::Receive(receive)]).await?;
+        Ok(received.map(|message| decode(function_id, message.serialization.as_deref(), &message.value)))
+    }
+
+    /// The absolute deadline of a timer, recorded once, milliseconds since the epoch.
+    async fn timer(&mut self, function_id: i32, timeout: Duration) -> Result<i64, DurableError> {
+        if let Some(step) = self.recorded(function_id, "DBOS.sleep")? {
+            let value = decode(function_id, step.serialization.as_deref(), step.output.as_deref().unwrap_or("0"))?;
+            return Ok(value.as_f64().unwrap_or(0.0) as i64);
+        }
+        let deadline = now_ms().saturating_add(i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX));
+        let step = Step { function_id, name: "DBOS.sleep", started_at: now_ms() };
+        self.commit(vec![Write::Step(step.record(Some(deadline.to_string()), None))]).await?;
+        Ok(deadline)
+    }
+
+    async fn commit(&mut self, writes: Vec<Write>) -> Result<Option<Message>, DurableError> {
+        commit(&self.writer, &self.control, Checkpoint { owner: self.owner.clone(), writes }).await
+    }
+
+    fn take(&mut self, numbers: i32) -> i32 {
+        let function_id = self.next;
+        self.next += numbers;
+        function_id
+    }
+
+    fn recorded(&self, function_id: i32, expected: &str) -> Result<Option<&StepRecord>, DurableError> {
+        match self.history.get(&function_id) {
+            Some(step) if step.name != expected => Err(DurableError::UnexpectedStep {
+                function_id,
+                expected: expected.into(),
+                recorded: step.name.clone(),
+            }),
+            recorded => Ok(recorded),
+        }
+    }
+}
+
+/// Appends to a stream from inside a step.
+#[derive(Clone)]
+pub struct Appender {
+    owner: Owner,
+    writer: WriterHandle,
+    control: Control,
+    key: Arc<str>,
+    function_id: i32,
+}
+
+impl Appender {
+    /// Append values in order; returns when they are durable.
+    pub async fn append(&self, values: Vec<String>) -> Result<(), DurableError> {
+        let append =
+            Append { key: self.key.clone(), values, function_id: self.function_id, serialization: Some(PORTABLE) };
+        let checkpoint = Checkpoint { owner: self.owner.clone(), writes: vec![Write::Append(append)] };
+        commit(&self.writer, &self.control, checkpoint).await.map(drop)
+    }
+}
+
+/// Wait for the commit, unless the workflow has to stop: a database that is away must not hold it. What is on its way then
+/// may still become durable, which the token allows as long as the row is ours.
+async fn commit(writer: &WriterHandle, control: &Control, checkpoint: Checkpoint) -> Result<Option<Message>, DurableError> {
+    tokio::select! {
+        received = writer.commit(checkpoint) => Ok(received?),
+        stop = control.stopped() => Err(DurableError::Stopped(stop)),
+    }
+}
+
+fn decode(function_id: i32, serialization: Option<&str>, text: &str) -> Result<Json, DurableError> {
+    let unreadable = |text: String| DurableError::Unreadable { function_id, text };
+    let format = Format::of(serialization, Some(text)).map_err(|error| unreadable(error.to_string()))?;
+    format.decode_value(text).map_err(|error| unreadable(error.to_string()))
+}
+
+/// Milliseconds since the epoch by this machine's clock: for step times, which are for people.
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}

@@ -1,0 +1,34 @@
+//! The event stream: the engine's events, written in order; those that are ready together go in one checkpoint.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::{
+    durable::{Appender, DurableError},
+    flow::Event,
+};
+
+/// Key of the stream.
+pub(super) const STREAM: &str = "events";
+/// Events that the engine may be ahead of the database; beyond it, the engine waits.
+pub(super) const AHEAD: usize = 256;
+/// Bytes in one checkpoint, so that events with large values don't make huge transactions.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// Write events until the engine has ended; all of them are durable on return.
+pub(super) async fn publish(mut events: mpsc::Receiver<Event>, execution: Arc<str>, appender: Appender) -> Result<(), DurableError> {
+    while let Some(first) = events.recv().await {
+        let mut bytes = 0;
+        let mut values = Vec::new();
+        let mut next = Some(first);
+        while let Some(event) = next {
+            let value = event.stream_value(&execution);
+            bytes += value.len();
+            values.push(value);
+            next = if bytes < BATCH_BYTES { events.try_recv().ok() } else { None };
+        }
+        appender.append(values).await?;
+    }
+    Ok(())
+}

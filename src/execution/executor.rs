@@ -1,0 +1,327 @@
+//! `executeFireFlow`: announce on the stream, wait for the start if asked, running, run the flow, completed.
+//!
+//! The order of durable operations, and their numbers in a run:
+//!
+//! | operation | started at once | with start signal |
+//! |---|---|---|
+//! | `DBOS.writeStream`: execution:created | 0 | 0 |
+//! | `DBOS.recv` of START_SIGNAL, and its `DBOS.sleep` when it has to wait | – | 1, 2 |
+//! | `updateToRunning` | 1 | 3 |
+//! | `executeFlowAtomic`: the engine runs here | 2 | 4 |
+//! | `updateToCompleted`, or `updateToFailed` | 3 | 5 |
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value as Json, json};
+use tokio::sync::mpsc;
+
+use super::{
+    ExecutionRow, ExecutionStore, Failed, FlowStore, FlowsError, StoredFlow, Task, events, patience::patiently,
+};
+use crate::{
+    config::Start,
+    durable::{Begun, DurableError, Step, Stop, Workflow},
+    flow::{
+        Event,
+        engine::{self, Abort, End, RunOptions},
+    },
+    nodes::{Registry, RunContext},
+    sysdb::{Claimed, Finish},
+    wire::{Failure, Format},
+};
+
+/// Topic of the start signal.
+const START_TOPIC: &str = "START_SIGNAL";
+/// Deepest tree of executions, unless the task allows more.
+const MAX_DEPTH: u64 = 100;
+
+/// What an execution may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// When an execution begins to run.
+    pub start: Start,
+    /// How long it waits for its signal.
+    pub start_timeout: Duration,
+    /// Largest task argument, in bytes.
+    pub max_input: u64,
+}
+
+/// Runs executions.
+pub struct Executor {
+    /// Execution rows.
+    pub executions: ExecutionStore,
+    /// Flows.
+    pub flows: FlowStore,
+    /// Node types.
+    pub registry: Arc<Registry>,
+    /// Client for nodes that speak HTTP.
+    pub http: reqwest::Client,
+    /// What an execution may take.
+    pub limits: Limits,
+}
+
+/// An execution, ready to run.
+struct Prepared {
+    task: Task,
+    row: ExecutionRow,
+    exists: bool,
+    flow: StoredFlow,
+}
+
+impl Executor {
+    /// Run a claimed workflow to its end, and record the outcome in the form that its client reads.
+    pub async fn execute(&self, claimed: &Claimed, workflow: &mut Workflow) -> Result<&'static str, Stop> {
+        let execution = self.execution_id(claimed);
+        let stopped = match self.run(claimed, workflow).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(Failed::Stopped(stop)) => stop,
+            Err(Failed::Error(failure)) => match self.fail(claimed, &execution, workflow, &failure).await {
+                Ok(outcome) => return Ok(outcome),
+                Err(stop) => stop,
+            },
+        };
+        if matches!(&stopped, Stop::Lost(Some(status)) if status == "CANCELLED") {
+            if let Err(error) = self.executions.mark_stopped(&execution, "the workflow was cancelled").await {
+                tracing::warn!(%error, "can't mark the execution stopped");
+            }
+        }
+        Err(stopped)
+    }
+
+    async fn run(&self, claimed: &Claimed, workflow: &mut Workflow) -> Result<&'static str, Failed> {
+        let Prepared { task, row, exists, flow } = self.prepare(claimed, workflow).await?;
+        let id: Arc<str> = row.id.as_str().into();
+
+        let created = Event::execution_created(&flow.flow, &row.id, &row.owner_id, root(&row), row.parent_execution_id.as_deref(), row.depth);
+        let rows = if exists { Vec::new() } else { vec![self.executions.create(&row)] };
+        workflow.write_stream(&events::STREAM.into(), created.stream_value(&id), rows).await?;
+
+        if row.parent_execution_id.is_none() && self.waits_for_start(workflow) {
+            let signal = workflow.receive(START_TOPIC, self.limits.start_timeout).await?;
+            if !signal.is_some_and(|signal| truthy(&signal)) {
+                let waited = humantime::format_duration(self.limits.start_timeout);
+                return Err(Failed::error("StartTimeout", format!("no start signal came within {waited}")));
+            }
+        }
+
+        if let Begun::Run(step) = workflow.begin("updateToRunning")? {
+            workflow.complete(step, &Json::Null, vec![self.executions.running(&row.id)]).await?;
+        }
+        let result = match workflow.begin("executeFlowAtomic")? {
+            Begun::Recorded(outcome) => outcome.map_err(Failed::Error)?,
+            Begun::Run(step) => self.run_flow(workflow, step, &task, &row, &flow).await?,
+        };
+        let last = match workflow.begin("updateToCompleted")? {
+            Begun::Run(step) => Some(step),
+            Begun::Recorded(_) => None,
+        };
+        let finish = Finish { outcome: Ok(self.format(claimed)?.encode_value(&result)), legacy: claimed.legacy };
+        workflow.finish(last, vec![self.executions.completed(&row.id)], finish).await?;
+        Ok("completed")
+    }
+
+    /// Read the task, the execution's row and the flow. Nothing is recorded yet.
+    async fn prepare(&self, claimed: &Claimed, workflow: &Workflow) -> Result<Prepared, Failed> {
+        let task = self.task(claimed)?;
+        let id = task.execution_id.clone().unwrap_or_else(|| claimed.owner.id.as_str().to_owned());
+        let control = workflow.control();
+        let row = patiently(control, || self.executions.get(&id)).await?.map_err(|error| Failed::error("DatabaseError", error.to_string()))?;
+        if let Some(row) = row.as_ref().filter(|row| row.has_ended()) {
+            return Err(Failed::error("ExecutionEnded", format!("execution \"{id}\" has already ended: it is {}", row.status)));
+        }
+        let flow_id = task.flow_id.clone().or_else(|| row.as_ref().map(|row| row.flow_id.clone()));
+        let Some(flow_id) = flow_id else {
+            return Err(Failed::error("UnknownExecution", format!("there is no execution \"{id}\", and the task names no flow")));
+        };
+        let flow = patiently(control, || self.flows.get(&flow_id)).await?.map_err(|error| match error {
+            FlowsError::Unknown(_) => Failed::error("UnknownFlow", error.to_string()),
+            error => Failed::error("FlowError", error.to_string()),
+        })?;
+        let exists = row.is_some();
+        let row = row.unwrap_or_else(|| ExecutionRow {
+            id: id.clone(),
+            flow_id,
+            owner_id: flow.owner(),
+            root_execution_id: Some(id),
+            parent_execution_id: None,
+            status: "created".into(),
+            depth: 0,
+            options: task.options.clone().unwrap_or_else(|| json!({})),
+            integration: task.integration.clone().unwrap_or_else(|| json!({})),
+            external_events: task.events.clone().unwrap_or_else(|| json!([])),
+        });
+        let deepest = MAX_DEPTH.max(task.max_depth.unwrap_or(0));
+        if u64::try_from(row.depth).unwrap_or(0) > deepest {
+            return Err(Failed::error("DepthExceeded", format!("executions nest {} deep; at most {deepest} are allowed", row.depth)));
+        }
+        Ok(Prepared { task, row, exists, flow })
+    }
+
+    fn task(&self, claimed: &Claimed) -> Result<Task, Failed> {
+        let Some(inputs) = &claimed.inputs else {
+            return Err(match claimed.inputs_size {
+                0 => Failed::error("InvalidTask", "the workflow has no inputs"),
+                size => Failed::error(
+                    "InputTooLarge",
+                    format!("the task argument has {size} bytes; execution.max_input allows {}", self.limits.max_input),
+                ),
+            });
+        };
+        let arguments = self
+            .format(claimed)?
+            .decode_inputs(inputs)
+            .map_err(|error| Failed::error("InvalidTask", format!("the task argument can't be decoded: {error}")))?;
+        Task::read(&arguments).map_err(|error| Failed::error("InvalidTask", error.to_string()))
+    }
+
+    /// The step itself: the engine runs, and its events go to the stream; all are there before the step ends.
+    async fn run_flow(
+        &self,
+        workflow: &mut Workflow,
+        step: Step,
+        task: &Task,
+        row: &ExecutionRow,
+        flow: &StoredFlow,
+    ) -> Result<Json, Failed> {
+        let invalid = |text: String| Failure { name: "InvalidInput".into(), message: text, code: None, data: None };
+        let ready = RunOptions::from_json(&row.options)
+            .map_err(|error| invalid(error.to_string()))
+            .and_then(|options| Ok((options, flow.flow.bind_inputs(&task.inputs).map_err(|error| invalid(error.to_string()))?)));
+        let (options, inputs) = match ready {
+            Ok(ready) => ready,
+            Err(failure) => {
+                workflow.fail(step, &failure).await?;
+                return Err(Failed::Error(failure));
+            }
+        };
+        let context = RunContext {
+            execution_id: row.id.as_str().into(),
+            event: engine::first_event(&row.external_events),
+            depth: u32::try_from(row.depth).unwrap_or(0),
+            is_child: row.parent_execution_id.is_some(),
+            integration: (&row.integration).into(),
+            http: self.http.clone(),
+        };
+        let (sender, receiver) = mpsc::channel(events::AHEAD);
+        let abort = Abort::default();
+        let publish = async {
+            let published =
+                events::publish(receiver, row.id.as_str().into(), workflow.appender(&step, &events::STREAM.into())).await;
+            if published.is_err() {
+                abort.abort_with("the event stream can't be written"); // nobody takes its events any more
+            }
+            published
+        };
+        let run = engine::run(flow.flow.clone(), self.registry.clone(), options, context, inputs, sender, abort.clone());
+        let control = workflow.control().clone();
+        let mut work = std::pin::pin!(async { tokio::join!(run, publish) });
+        let (outcome, published) = tokio::select! {
+            ended = &mut work => ended,
+            stop = control.stopped() => {
+                abort.abort_with(&stop.to_string());
+                work.await
+            }
+        };
+        if let Some(stop) = control.stop_reason() {
+            return Err(Failed::Stopped(stop.clone()));
+        }
+        published?;
+        match outcome.end {
+            End::Completed => {
+                let result = json!({
+                    "executionId": row.id,
+                    "status": "completed",
+                    "duration": u64::try_from(outcome.duration.as_millis()).unwrap_or(u64::MAX),
+                    "childTasks": [],
+                    "outputs": outcome.outputs,
+                });
+                if !outcome.emitted.is_empty() {
+                    tracing::warn!(events = outcome.emitted.len(), "the flow emitted events; child executions are not started yet");
+                }
+                workflow.complete(step, &result, Vec::new()).await?;
+                Ok(result)
+            }
+            End::Failed(error) | End::Cancelled(error) => {
+                let failure = Failure { name: "FlowError".into(), message: error, code: None, data: None };
+                workflow.fail(step, &failure).await?;
+                Err(Failed::Error(failure))
+            }
+        }
+    }
+
+    /// Record a failure: the execution's row becomes `failed`, the workflow ERROR.
+    async fn fail(
+        &self,
+        claimed: &Claimed,
+        execution: &str,
+        workflow: &mut Workflow,
+        failure: &Failure,
+    ) -> Result<&'static str, Stop> {
+        tracing::warn!(error = failure.message, kind = failure.name, "execution failed");
+        let last = match workflow.begin("updateToFailed") {
+            Ok(Begun::Run(step)) => Some(step),
+            Err(DurableError::Stopped(stop)) => return Err(stop),
+            // Where the history took another way, the outcome is recorded without a step of its own.
+            Ok(Begun::Recorded(_)) | Err(_) => None,
+        };
+        let error = match self.end_with(claimed, execution, workflow, last, failure).await {
+            Ok(()) => return Ok("failed"),
+            Err(DurableError::Stopped(stop)) => return Err(stop),
+            Err(error) => error,
+        };
+        // The outcome itself was refused, by its size or its content. A plain one must do.
+        tracing::error!(%error, "the failure can't be recorded as it is; recording its kind only");
+        let plain = Failure { name: failure.name.clone(), message: error.to_string(), code: None, data: None };
+        match self.end_with(claimed, execution, workflow, None, &plain).await {
+            Ok(()) => Ok("failed"),
+            Err(DurableError::Stopped(stop)) => Err(stop),
+            Err(error) => {
+                tracing::error!(%error, "the outcome can't be recorded; the row stays PENDING until the next recovery");
+                Err(Stop::Lost(Some("PENDING".into())))
+            }
+        }
+    }
+
+    async fn end_with(
+        &self,
+        claimed: &Claimed,
+        execution: &str,
+        workflow: &mut Workflow,
+        last: Option<Step>,
+        failure: &Failure,
+    ) -> Result<(), DurableError> {
+        let format = self.format(claimed).unwrap_or(Format::Portable);
+        let error = format.encode_error(failure, claimed.owner.id.as_str());
+        let finish = Finish { outcome: Err(error), legacy: claimed.legacy };
+        workflow.finish(last, vec![self.executions.failed(execution, &failure.message)], finish).await
+    }
+
+    /// The execution that a claimed row is about, as far as its task can be read.
+    fn execution_id(&self, claimed: &Claimed) -> String {
+        let named = self.task(claimed).ok().and_then(|task| task.execution_id);
+        named.unwrap_or_else(|| claimed.owner.id.as_str().to_owned())
+    }
+
+    fn format(&self, claimed: &Claimed) -> Result<Format, Failed> {
+        Format::of(claimed.serialization.as_deref(), claimed.inputs.as_deref())
+            .map_err(|error| Failed::error("InvalidTask", error.to_string()))
+    }
+
+    /// A run that began to wait goes on waiting, and one that didn't doesn't, whatever the setting says now.
+    fn waits_for_start(&self, workflow: &Workflow) -> bool {
+        match workflow.recorded_name(1) {
+            Some(name) => name == "DBOS.recv",
+            // The timer is recorded before the message is there.
+            None => workflow.recorded_name(2) == Some("DBOS.sleep") || self.limits.start == Start::Signal,
+        }
+    }
+}
+
+fn root(row: &ExecutionRow) -> &str {
+    row.root_execution_id.as_deref().unwrap_or(&row.id)
+}
+
+/// JavaScript's truth, for the signal: the server sends `"GO"`.
+fn truthy(value: &Json) -> bool {
+    crate::flow::Value::from(value).is_truthy()
+}

@@ -1,0 +1,208 @@
+//! Stored flows, and the parsed ones kept in memory.
+//!
+//! The cache is never stale: each load asks the database whether the row is still the one that was parsed (its version
+//! and the transaction that wrote it), and gets the document only when it isn't. One round trip either way.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use deadpool_postgres::Pool;
+use serde_json::{Value as Json, json};
+
+use super::table;
+use crate::{
+    flow::{Flow, LoadError},
+    nodes::Registry,
+    sysdb::SysdbError,
+};
+
+/// A flow that can be run, and the version of its row.
+#[derive(Clone)]
+pub struct StoredFlow {
+    /// The parsed flow.
+    pub flow: Arc<Flow>,
+    /// The row's version.
+    pub version: i32,
+}
+
+/// One line of `flow list`.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct FlowSummary {
+    /// Id.
+    pub id: String,
+    /// Name, from the document.
+    pub name: String,
+    /// Version of the row.
+    pub version: i32,
+    /// Number of nodes.
+    pub nodes: i64,
+    /// Owner.
+    pub owner: Option<String>,
+    /// When it was created, ISO 8601 in UTC.
+    pub created_at: String,
+}
+
+/// A flow can't be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FlowsError {
+    /// There is none of that id.
+    #[error("there is no flow \"{0}\"; `fireflow-worker flow list` shows the ones there are")]
+    Unknown(String),
+    /// It can't be loaded.
+    #[error("flow \"{id}\" can't be loaded: {error}")]
+    Unusable {
+        /// Which.
+        id: String,
+        /// Why.
+        error: LoadError,
+    },
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] SysdbError),
+}
+
+struct Cached {
+    tag: String,
+    flow: StoredFlow,
+    used: u64,
+}
+
+/// The flows table.
+#[derive(Clone)]
+pub struct FlowStore {
+    pool: Pool,
+    registry: Arc<Registry>,
+    table: String,
+    capacity: usize,
+    cache: Arc<Mutex<(u64, HashMap<String, Cached>)>>,
+}
+
+impl FlowStore {
+    /// `<prefix>flows` in this database; at most `capacity` parsed flows are kept.
+    pub fn new(pool: Pool, prefix: &str, registry: Arc<Registry>, capacity: usize) -> FlowStore {
+        FlowStore { pool, registry, table: table(prefix, "flows"), capacity, cache: Arc::default() }
+    }
+
+    /// A flow by id.
+    ///
+    /// # Errors
+    /// [`FlowsError`]: unknown, not loadable, or the database.
+    pub async fn get(&self, id: &str) -> Result<StoredFlow, FlowsError> {
+        let known = self.remembered(id);
+        let tag = known.as_ref().map(|(tag, _)| tag.as_str());
+        let row = {
+            let client = self.pool.get().await.map_err(SysdbError::from)?;
+            let statement = client
+                .prepare_cached(&format!(
+                    "SELECT f.tag, f.version, CASE WHEN f.tag IS DISTINCT FROM $2 THEN f.data END
+                       FROM (SELECT concat_ws('/', version, xmin, ctid) AS tag, version, data FROM {} WHERE id = $1) f",
+                    self.table
+                ))
+                .await
+                .map_err(SysdbError::from)?;
+            client.query_opt(&statement, &[&id, &tag]).await.map_err(SysdbError::from)?
+        };
+        let row = row.ok_or_else(|| FlowsError::Unknown(id.to_owned()))?;
+        let data: Option<Json> = row.try_get(2).map_err(SysdbError::from)?;
+        let Some(data) = data else {
+            // The tag matched, so it was remembered.
+            return known.map(|(_, flow)| flow).ok_or_else(|| FlowsError::Unknown(id.to_owned()));
+        };
+        let loaded = Flow::load(&data, &self.registry).map_err(|error| FlowsError::Unusable { id: id.to_owned(), error })?;
+        for problem in &loaded.problems {
+            tracing::warn!(flow = id, %problem, "the flow has a problem; the rest of it runs");
+        }
+        let flow = StoredFlow { flow: loaded.flow, version: row.try_get(1).map_err(SysdbError::from)? };
+        self.remember(id, row.try_get(0).map_err(SysdbError::from)?, &flow);
+        Ok(flow)
+    }
+
+    /// Store a flow document under its id: a new row at version 1, or the next version of the one there is.
+    /// Gives the version.
+    pub async fn push(&self, id: &str, data: &Json, owner: Option<&str>) -> Result<i32, SysdbError> {
+        let client = self.pool.get().await?;
+        let row = client
+            .query_one(
+                &format!(
+                    "INSERT INTO {} AS f (id, data, owner_id, created_at, updated_at)
+                     VALUES ($1, $2, $3, now() AT TIME ZONE 'utc', now() AT TIME ZONE 'utc')
+                     ON CONFLICT (id) DO UPDATE SET data = EXCLUDED.data, owner_id = COALESCE(EXCLUDED.owner_id, f.owner_id),
+                        updated_at = EXCLUDED.updated_at, version = f.version + 1
+                     RETURNING version",
+                    self.table
+                ),
+                &[&id, data, &owner],
+            )
+            .await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// All flows, by name.
+    pub async fn list(&self) -> Result<Vec<FlowSummary>, SysdbError> {
+        let client = self.pool.get().await?;
+        let rows = client
+            .query(
+                &format!(
+                    "SELECT id, COALESCE(data #>> '{{metadata,name}}', ''), version,
+                            CASE WHEN jsonb_typeof(data -> 'nodes') = 'array' THEN jsonb_array_length(data -> 'nodes') ELSE 0 END::bigint,
+                            owner_id, to_char(created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
+                       FROM {} ORDER BY 2, 1",
+                    self.table
+                ),
+                &[],
+            )
+            .await?;
+        let read = |row: &tokio_postgres::Row| {
+            Ok(FlowSummary {
+                id: row.try_get(0)?,
+                name: row.try_get(1)?,
+                version: row.try_get(2)?,
+                nodes: row.try_get(3)?,
+                owner: row.try_get(4)?,
+                created_at: row.try_get(5)?,
+            })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    fn remembered(&self, id: &str) -> Option<(String, StoredFlow)> {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.0 += 1;
+        let now = cache.0;
+        let cached = cache.1.get_mut(id)?;
+        cached.used = now;
+        Some((cached.tag.clone(), cached.flow.clone()))
+    }
+
+    fn remember(&self, id: &str, tag: String, flow: &StoredFlow) {
+        if self.capacity == 0 {
+            return;
+        }
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = cache.0;
+        cache.1.insert(id.to_owned(), Cached { tag, flow: flow.clone(), used });
+        if cache.1.len() > self.capacity {
+            let oldest = cache.1.iter().min_by_key(|(_, cached)| cached.used).map(|(id, _)| id.clone());
+            if let Some(oldest) = oldest {
+                cache.1.remove(&oldest);
+            }
+        }
+    }
+}
+
+/// The metadata that a stored document carries, for events before the flow is loaded.
+impl StoredFlow {
+    /// Owner of the flow; where there is none, the text that the server's own worker writes.
+    pub fn owner(&self) -> String {
+        self.flow.owner_id().unwrap_or("undefined").to_owned()
+    }
+}
+
+impl std::fmt::Debug for StoredFlow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&json!({"id": self.flow.id(), "version": self.version}).to_string())
+    }
+}

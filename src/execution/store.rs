@@ -1,0 +1,152 @@
+//! Execution rows. Status updates are not run here: they are set-based statements that travel in the checkpoint of
+//! their step, so that row and step become durable together.
+
+use std::sync::Arc;
+
+use deadpool_postgres::Pool;
+use serde_json::{Value as Json, json};
+
+use super::table;
+use crate::sysdb::{ApplicationWrite, SysdbError};
+
+/// An execution's row.
+#[derive(Clone, Debug)]
+pub struct ExecutionRow {
+    /// Id, which is the workflow's id as well.
+    pub id: String,
+    /// The flow that it runs.
+    pub flow_id: String,
+    /// Owner of the flow.
+    pub owner_id: String,
+    /// Root of its tree.
+    pub root_execution_id: Option<String>,
+    /// Its parent; `None` for a root.
+    pub parent_execution_id: Option<String>,
+    /// created, running, paused, completed, failed or stopped.
+    pub status: String,
+    /// 0 for a root, the parent's plus one for a child.
+    pub depth: i32,
+    /// Engine options.
+    pub options: Json,
+    /// Integration data.
+    pub integration: Json,
+    /// External events; the first one becomes the run's event.
+    pub external_events: Json,
+}
+
+impl ExecutionRow {
+    /// Whether it has ended; then it isn't run again.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.status.as_str(), "completed" | "failed" | "stopped")
+    }
+}
+
+/// The executions table.
+#[derive(Clone)]
+pub struct ExecutionStore {
+    pool: Pool,
+    select: Arc<str>,
+    insert: Arc<str>,
+    running: Arc<str>,
+    ended: Arc<str>,
+    stopped: Arc<str>,
+}
+
+impl ExecutionStore {
+    /// `<prefix>executions` in this database.
+    pub fn new(pool: Pool, prefix: &str) -> ExecutionStore {
+        let table = table(prefix, "executions");
+        // The columns are timestamps without time zone, in UTC.
+        let now = "now() AT TIME ZONE 'utc'";
+        ExecutionStore {
+            pool,
+            select: format!(
+                "SELECT id, flow_id, owner_id, root_execution_id, parent_execution_id, status, execution_depth,
+                        COALESCE(options, '{{}}') AS options, COALESCE(integration, '{{}}') AS integration,
+                        COALESCE(external_events, '[]') AS external_events
+                   FROM {table} WHERE id = $1"
+            )
+            .into(),
+            insert: format!(
+                "INSERT INTO {table} (id, flow_id, owner_id, root_execution_id, status, created_at, updated_at,
+                        execution_depth, options, integration, external_events, failure_count)
+                 SELECT r.id, r.flow_id, r.owner_id, r.id, 'created', {now}, {now}, 0, r.options, r.integration,
+                        r.external_events, 0
+                   FROM jsonb_to_recordset($1) AS r(id text, flow_id text, owner_id text, options jsonb,
+                        integration jsonb, external_events jsonb)
+                 ON CONFLICT (id) DO NOTHING"
+            )
+            .into(),
+            // What the server has stopped stays stopped.
+            running: format!(
+                "UPDATE {table} e SET status = 'running', started_at = {now}, updated_at = {now}
+                   FROM jsonb_to_recordset($1) AS r(id text)
+                  WHERE e.id = r.id AND e.status NOT IN ('completed', 'failed', 'stopped')"
+            )
+            .into(),
+            ended: format!(
+                "UPDATE {table} e SET status = r.status, error_message = r.error, completed_at = {now}, updated_at = {now}
+                   FROM jsonb_to_recordset($1) AS r(id text, status text, error text)
+                  WHERE e.id = r.id AND e.status NOT IN ('completed', 'failed', 'stopped')"
+            )
+            .into(),
+            stopped: format!(
+                "UPDATE {table} SET status = 'stopped', error_message = $2, completed_at = {now}, updated_at = {now}
+                  WHERE id = $1 AND status NOT IN ('completed', 'failed', 'stopped')"
+            )
+            .into(),
+        }
+    }
+
+    /// An execution's row, if there is one.
+    pub async fn get(&self, id: &str) -> Result<Option<ExecutionRow>, SysdbError> {
+        let client = self.pool.get().await?;
+        let statement = client.prepare_cached(&self.select).await?;
+        let Some(row) = client.query_opt(&statement, &[&id]).await? else { return Ok(None) };
+        Ok(Some(ExecutionRow {
+            id: row.try_get("id")?,
+            flow_id: row.try_get("flow_id")?,
+            owner_id: row.try_get("owner_id")?,
+            root_execution_id: row.try_get("root_execution_id")?,
+            parent_execution_id: row.try_get("parent_execution_id")?,
+            status: row.try_get("status")?,
+            depth: row.try_get("execution_depth")?,
+            options: row.try_get("options")?,
+            integration: row.try_get("integration")?,
+            external_events: row.try_get("external_events")?,
+        }))
+    }
+
+    /// Mark an execution stopped whose workflow was cancelled by a DBOS client: the server's own stop writes the row itself.
+    pub async fn mark_stopped(&self, id: &str, reason: &str) -> Result<(), SysdbError> {
+        let client = self.pool.get().await?;
+        let statement = client.prepare_cached(&self.stopped).await?;
+        client.execute(&statement, &[&id, &reason]).await?;
+        Ok(())
+    }
+
+    /// Create the row, unless there is one.
+    pub fn create(&self, row: &ExecutionRow) -> ApplicationWrite {
+        let row = json!({
+            "id": row.id, "flow_id": row.flow_id, "owner_id": row.owner_id, "options": row.options,
+            "integration": row.integration, "external_events": row.external_events,
+        });
+        ApplicationWrite { statement: self.insert.clone(), row }
+    }
+
+    /// Status running.
+    pub fn running(&self, id: &str) -> ApplicationWrite {
+        ApplicationWrite { statement: self.running.clone(), row: json!({"id": id}) }
+    }
+
+    /// Status completed.
+    pub fn completed(&self, id: &str) -> ApplicationWrite {
+        ApplicationWrite { statement: self.ended.clone(), row: json!({"id": id, "status": "completed"}) }
+    }
+
+    /// Status failed, with the error's text.
+    pub fn failed(&self, id: &str, error: &str) -> ApplicationWrite {
+        let error = error.replace('\0', "\u{fffd}"); // PostgreSQL's text has no NUL
+        ApplicationWrite { statement: self.ended.clone(), row: json!({"id": id, "status": "failed", "error": error}) }
+    }
+}

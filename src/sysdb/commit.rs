@@ -1,0 +1,97 @@
+//! What a workflow writes: checkpoints, each one atomic and conditional on still owning the row.
+
+use std::sync::Arc;
+
+use super::{Message, Owner};
+
+/// Writes of one workflow that become durable together, or not at all.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// Whose they are; nothing is written when the row has another owner by now.
+    pub owner: Owner,
+    /// The writes.
+    pub writes: Vec<Write>,
+}
+
+/// One write of a checkpoint.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// Record a step.
+    Step(StepRecord),
+    /// Append to a stream.
+    Append(Append),
+    /// Consume the oldest message of a topic and record it as a step. Nothing happens while there is none.
+    Receive(Receive),
+    /// A row of an application table.
+    Application(ApplicationWrite),
+    /// The end of the workflow. The last write of the last checkpoint.
+    Finish(Finish),
+}
+
+/// A step of a workflow, as recorded in `operation_outputs`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepRecord {
+    /// Its number in the workflow.
+    pub function_id: i32,
+    /// Its name.
+    pub name: String,
+    /// Its outcome; neither, for built-ins without a value.
+    pub output: Option<String>,
+    /// Its error, when it failed.
+    pub error: Option<String>,
+    /// Format of output or error.
+    pub serialization: Option<String>,
+    /// The child that it started or awaited.
+    pub child: Option<String>,
+    /// Milliseconds since the epoch.
+    pub started_at: i64,
+    /// Milliseconds since the epoch. Fixed before the first try to commit: it tells a retried commit from another outcome.
+    pub completed_at: i64,
+}
+
+/// Values for a stream, in order.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// The stream's key.
+    pub key: Arc<str>,
+    /// The values as stored.
+    pub values: Vec<String>,
+    /// The step that they belong to.
+    pub function_id: i32,
+    /// Format of the values.
+    pub serialization: Option<&'static str>,
+}
+
+/// A receive from a topic.
+#[derive(Clone, Debug)]
+pub struct Receive {
+    /// The topic.
+    pub topic: String,
+    /// Its number in the workflow.
+    pub function_id: i32,
+    /// Milliseconds since the epoch.
+    pub started_at: i64,
+    /// Milliseconds since the epoch.
+    pub completed_at: i64,
+}
+
+/// The message that a [`Receive`] consumed, if there was one.
+pub type Received = Option<Message>;
+
+/// A row for an application's own table, in the same transaction.
+#[derive(Clone, Debug)]
+pub struct ApplicationWrite {
+    /// A set-based statement: its one parameter is a `jsonb` array of all rows that share this statement.
+    pub statement: Arc<str>,
+    /// This row.
+    pub row: serde_json::Value,
+}
+
+/// A workflow's outcome, in the row's own serialisation.
+#[derive(Clone, Debug)]
+pub struct Finish {
+    /// The result, or the error.
+    pub outcome: Result<String, String>,
+    /// Also write the legacy columns, for the client that enqueued it.
+    pub legacy: bool,
+}

@@ -1,0 +1,68 @@
+//! What can go wrong in the system database.
+
+use deadpool_postgres::PoolError;
+
+/// A statement failed, or there was no connection to run it on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SysdbError {
+    /// The statement failed.
+    #[error("system database: {}", describe(.0))]
+    Query(#[from] tokio_postgres::Error),
+    /// No connection could be had.
+    #[error("no connection to the database: {}", describe_pool(.0))]
+    Pool(#[from] PoolError),
+}
+
+impl SysdbError {
+    /// Whether the same call may succeed later, because the connection or the server was at fault.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            SysdbError::Query(error) => crate::postgres::is_transient(error),
+            SysdbError::Pool(PoolError::Backend(error)) => crate::postgres::is_transient(error),
+            SysdbError::Pool(error) => matches!(error, PoolError::Timeout(_)),
+        }
+    }
+}
+
+/// Why a checkpoint was not recorded.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// The row is no longer ours: cancelled, deleted, handed to someone else. Write nothing more for it.
+    #[error("the workflow is no longer owned by this execution")]
+    OwnershipLost,
+    /// The step's id is already recorded differently: the code or the flow changed since.
+    #[error("step {function_id} is already recorded with another outcome; the flow or the worker changed in mid-run")]
+    Nondeterminism {
+        /// The step.
+        function_id: i32,
+    },
+    /// The database refused it.
+    #[error("{0}")]
+    Refused(String),
+    /// The worker is shutting down.
+    #[error("the worker is shutting down")]
+    Closed,
+}
+
+/// An error with the server's message, which the driver's own text leaves out.
+fn describe(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => {
+            let detail = db.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
+            format!("{}{detail} [{}]", db.message(), db.code().code())
+        }
+        None => {
+            let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            format!("{error}{cause}")
+        }
+    }
+}
+
+fn describe_pool(error: &PoolError) -> String {
+    match error {
+        PoolError::Backend(error) => describe(error),
+        other => other.to_string(),
+    }
+}

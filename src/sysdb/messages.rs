@@ -1,0 +1,59 @@
+//! Messages to workflows: who has mail, and sending.
+
+use tokio_postgres::error::SqlState;
+
+use super::{SysdbError, SystemDatabase, WorkflowId};
+
+/// The channel that announces inserted messages.
+pub const CHANNEL: &str = "dbos_notifications_channel";
+
+/// A message as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The value.
+    pub value: String,
+    /// Its format.
+    pub serialization: Option<String>,
+}
+
+impl SystemDatabase {
+    /// Of these (workflow, topic) pairs, those with an unconsumed message. Rides `idx_workflow_topic`.
+    pub async fn with_mail(&self, waiting: &[(WorkflowId, String)]) -> Result<Vec<(WorkflowId, String)>, SysdbError> {
+        let ids: Vec<&str> = waiting.iter().map(|(id, _)| id.as_str()).collect();
+        let topics: Vec<&str> = waiting.iter().map(|(_, topic)| topic.as_str()).collect();
+        let client = self.client().await?;
+        let statement = client
+            .prepare_cached(&self.sql(
+                "SELECT w.id, w.topic FROM unnest($1::text[], $2::text[]) AS w(id, topic)
+                  WHERE EXISTS (SELECT FROM {s}.notifications n
+                                 WHERE n.destination_uuid = w.id AND n.topic = w.topic AND NOT n.consumed)",
+            ))
+            .await?;
+        let rows = client.query(&statement, &[&ids, &topics]).await?;
+        rows.iter()
+            .map(|row| Ok((WorkflowId::new(row.try_get::<_, String>(0)?), row.try_get(1)?)))
+            .collect::<Result<_, tokio_postgres::Error>>()
+            .map_err(SysdbError::from)
+    }
+
+    /// Send a message as portable JSON. False when there is no such workflow.
+    pub async fn send(
+        &self,
+        destination: &WorkflowId,
+        topic: &str,
+        message: &serde_json::Value,
+    ) -> Result<bool, SysdbError> {
+        let client = self.client().await?;
+        let statement = client
+            .prepare_cached(&self.sql(
+                "INSERT INTO {s}.notifications (destination_uuid, topic, message, serialization)
+                 VALUES ($1, $2, $3, 'portable_json')",
+            ))
+            .await?;
+        match client.execute(&statement, &[&destination.as_str(), &topic, &message.to_string()]).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Reading: recorded steps for a replay, ownership of what runs here, and what a client would see.
+
+use std::collections::HashMap;
+
+use tokio_postgres::Row;
+
+use super::{Owner, StepRecord, SysdbError, SystemDatabase, WorkflowId};
+
+/// A row that this process no longer owns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The workflow.
+    pub owner: Owner,
+    /// Its status now; `None` when the row is gone.
+    pub status: Option<String>,
+}
+
+/// A workflow as its client sees it.
+#[derive(Clone, Debug)]
+pub struct WorkflowView {
+    /// Its status, as stored.
+    pub status: String,
+    /// Format of output and error.
+    pub serialization: Option<String>,
+    /// Its result.
+    pub output: Option<String>,
+    /// Its error.
+    pub error: Option<String>,
+}
+
+impl WorkflowView {
+    /// Whether a wait for it ends.
+    pub fn has_ended(&self) -> bool {
+        !matches!(self.status.as_str(), "ENQUEUED" | "DELAYED" | "PENDING")
+    }
+}
+
+impl SystemDatabase {
+    /// The recorded steps of these workflows, in order.
+    pub async fn history(&self, ids: &[WorkflowId]) -> Result<HashMap<WorkflowId, Vec<StepRecord>>, SysdbError> {
+        let client = self.client().await?;
+        let statement = client
+            .prepare_cached(&self.sql(
+                "SELECT workflow_uuid, function_id, function_name, output, error, serialization, child_workflow_id,
+                        COALESCE(started_at_epoch_ms, 0) AS started, COALESCE(completed_at_epoch_ms, 0) AS completed
+                   FROM {s}.operation_outputs WHERE workflow_uuid = ANY($1) ORDER BY workflow_uuid, function_id",
+            ))
+            .await?;
+        let ids: Vec<&str> = ids.iter().map(WorkflowId::as_str).collect();
+        let mut found: HashMap<WorkflowId, Vec<StepRecord>> = HashMap::new();
+        for row in client.query(&statement, &[&ids]).await? {
+            found.entry(WorkflowId::new(row.try_get::<_, String>(0)?)).or_default().push(step(&row)?);
+        }
+        Ok(found)
+    }
+
+    /// Of these, the ones that are no longer ours.
+    pub async fn lost(&self, owners: &[Owner]) -> Result<Vec<Lost>, SysdbError> {
+        let ids: Vec<&str> = owners.iter().map(|owner| owner.id.as_str()).collect();
+        let tokens: Vec<&str> = owners.iter().map(|owner| owner.token.as_str()).collect();
+        let client = self.client().await?;
+        let statement = client
+            .prepare_cached(&self.sql(
+                "SELECT mine.place::int, w.status FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS mine(id, token, place)
+                   LEFT JOIN {s}.workflow_status w ON w.workflow_uuid = mine.id
+                  WHERE w.status IS DISTINCT FROM 'PENDING' OR w.owner_xid IS DISTINCT FROM mine.token",
+            ))
+            .await?;
+        let mut lost = Vec::new();
+        for row in client.query(&statement, &[&ids, &tokens]).await? {
+            let place: i32 = row.try_get(0)?;
+            if let Some(owner) = usize::try_from(place - 1).ok().and_then(|place| owners.get(place)) {
+                lost.push(Lost { owner: owner.clone(), status: row.try_get(1)? });
+            }
+        }
+        Ok(lost)
+    }
+
+    /// A workflow's status and outcome; `None` when there is no such workflow.
+    pub async fn workflow(&self, id: &WorkflowId) -> Result<Option<WorkflowView>, SysdbError> {
+        let client = self.client().await?;
+        let statement = client
+            .prepare_cached(&self.sql(
+                "SELECT w.status, w.serialization, COALESCE(o.output, w.output) AS output, COALESCE(o.error, w.error) AS error
+                   FROM {s}.workflow_status w LEFT JOIN {s}.workflow_output o USING (workflow_uuid)
+                  WHERE w.workflow_uuid = $1",
+            ))
+            .await?;
+        let row = client.query_opt(&statement, &[&id.as_str()]).await?;
+        row.map(|row| {
+            Ok(WorkflowView {
+                status: row.try_get::<_, Option<String>>(0)?.unwrap_or_default(),
+                serialization: row.try_get(1)?,
+                output: row.try_get(2)?,
+                error: row.try_get(3)?,
+            })
+        })
+        .transpose()
+    }
+
+    /// Values of a stream from an offset on, at most a thousand.
+    pub async fn stream(&self, id: &WorkflowId, key: &str, from: i32) -> Result<Vec<String>, SysdbError> {
+        let client = self.client().await?;
+        let statement = client
+            .prepare_cached(&self.sql(
+                "SELECT value FROM {s}.streams WHERE workflow_uuid = $1 AND key = $2 AND \"offset\" >= $3
+                  ORDER BY \"offset\" LIMIT 1000",
+            ))
+            .await?;
+        let rows = client.query(&statement, &[&id.as_str(), &key, &from]).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+}
+
+fn step(row: &Row) -> Result<StepRecord, tokio_postgres::Error> {
+    Ok(StepRecord {
+        function_id: row.try_get(1)?,
+        name: row.try_get(2)?,
+        output: row.try_get(3)?,
+        error: row.try_get(4)?,
+        serialization: row.try_get(5)?,
+        child: row.try_get(6)?,
+        started_at: row.try_get(7)?,
+        completed_at: row.try_get(8)?,
+    })
+}

@@ -1,0 +1,63 @@
+//! Hand-overs: PENDING → ENQUEUED for rows of dead executors and of a drain, and dead-lettering.
+
+use deadpool_postgres::Transaction;
+
+use super::{Owner, SysdbError, SystemDatabase};
+
+/// $1 executors, $2 application. Rides `idx_workflow_status_pending`. Attempts and deadline are kept; a workflow that was
+/// started directly has no queue and goes to the internal one.
+const RECOVER: &str = "
+UPDATE {s}.workflow_status
+   SET status = 'ENQUEUED', owner_xid = NULL, started_at_epoch_ms = NULL, updated_at = {now},
+       queue_name = COALESCE(NULLIF(queue_name, ''), '_dbos_internal_queue')
+ WHERE status = 'PENDING' AND executor_id = ANY($1)
+   AND (application_name = $2 OR application_name IS NULL OR application_name = '')
+RETURNING workflow_uuid";
+
+/// $1 ids, $2 tokens. A hand-over by a living worker is no failed attempt, so the claim's count is taken back.
+const RELEASE: &str = "
+UPDATE {s}.workflow_status w
+   SET status = 'ENQUEUED', owner_xid = NULL, started_at_epoch_ms = NULL, updated_at = {now},
+       recovery_attempts = GREATEST(COALESCE(w.recovery_attempts, 1) - 1, 0),
+       queue_name = COALESCE(NULLIF(w.queue_name, ''), '_dbos_internal_queue')
+  FROM unnest($1::text[], $2::text[]) AS mine(id, token)
+ WHERE w.workflow_uuid = mine.id AND w.status = 'PENDING' AND w.owner_xid = mine.token
+RETURNING w.workflow_uuid";
+
+/// $1 id, $2 token.
+const DEAD_LETTER: &str = "
+UPDATE {s}.workflow_status
+   SET status = 'MAX_RECOVERY_ATTEMPTS_EXCEEDED', owner_xid = NULL, queue_name = NULL, deduplication_id = NULL,
+       started_at_epoch_ms = NULL, updated_at = {now}, completed_at = {now}
+ WHERE workflow_uuid = $1 AND status = 'PENDING' AND owner_xid = $2";
+
+impl SystemDatabase {
+    /// Put rows that these executors left PENDING back on their queues; gives their ids. In the caller's transaction,
+    /// which makes sure that the executors stay dead meanwhile: a live one would lose its work.
+    pub async fn recover(
+        &self,
+        transaction: &Transaction<'_>,
+        executors: &[String],
+        application: &str,
+    ) -> Result<Vec<String>, SysdbError> {
+        let statement = transaction.prepare_cached(&self.sql(RECOVER)).await?;
+        let rows = transaction.query(&statement, &[&executors, &application]).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// Give rows that this process owns back to their queues, with their checkpoints. Gives how many it still owned.
+    pub async fn release(&self, owners: &[Owner]) -> Result<usize, SysdbError> {
+        let ids: Vec<&str> = owners.iter().map(|owner| owner.id.as_str()).collect();
+        let tokens: Vec<&str> = owners.iter().map(|owner| owner.token.as_str()).collect();
+        let client = self.client().await?;
+        let statement = client.prepare_cached(&self.sql(RELEASE)).await?;
+        Ok(client.query(&statement, &[&ids, &tokens]).await?.len())
+    }
+
+    /// Park a workflow that was started too often. False when it is no longer ours.
+    pub async fn dead_letter(&self, owner: &Owner) -> Result<bool, SysdbError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(&self.sql(DEAD_LETTER)).await?;
+        Ok(client.execute(&statement, &[&owner.id.as_str(), &owner.token.as_str()]).await? == 1)
+    }
+}

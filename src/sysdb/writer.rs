@@ -1,0 +1,166 @@
+//! The one writer: every checkpoint of every execution goes through it, and those that are ready at the same moment
+//! share one transaction.
+//!
+//! Batching is natural: while one batch commits, the next one gathers; an idle writer adds no delay. A call returns when
+//! its batch is durable. A checkpoint that fails never fails its neighbours: a refused batch is rolled back and each
+//! of its checkpoints is tried alone. While the database is away, batches wait and are tried again; a commit whose
+//! outcome is unknown is resolved by asking for the transaction's status, never repeated blindly.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{Checkpoint, CommitError, Notifier, Received, SysdbError, SystemDatabase, notify};
+
+mod transaction;
+
+use transaction::{Failure, Outcome};
+
+/// Checkpoints waiting to be gathered; beyond it, executions wait in `commit`.
+const WAITING: usize = 1024;
+/// Checkpoints in one transaction, so that its locks on status rows stay short.
+const BATCH: usize = 256;
+/// Pause before trying again while the database is away: doubles from the first to the second.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+struct Job {
+    checkpoint: Checkpoint,
+    reply: oneshot::Sender<Result<Received, CommitError>>,
+}
+
+/// Hands checkpoints to the writer. Cheap to clone.
+#[derive(Clone)]
+pub struct WriterHandle(mpsc::Sender<Job>);
+
+impl WriterHandle {
+    /// Make a checkpoint durable. Returns when it is; gives the message that a receive in it consumed.
+    ///
+    /// # Errors
+    /// [`CommitError::OwnershipLost`] when the row has another owner: nothing was written, and nothing more may be.
+    pub async fn commit(&self, checkpoint: Checkpoint) -> Result<Received, CommitError> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(Job { checkpoint, reply }).await.map_err(|_| CommitError::Closed)?;
+        answer.await.map_err(|_| CommitError::Closed)?
+    }
+}
+
+/// The writer's task.
+pub struct Writer {
+    sysdb: SystemDatabase,
+    notifier: Notifier,
+    jobs: mpsc::Receiver<Job>,
+}
+
+impl Writer {
+    /// A writer on this database.
+    pub fn new(sysdb: SystemDatabase, notifier: Notifier) -> (WriterHandle, Writer) {
+        let (sender, jobs) = mpsc::channel(WAITING);
+        (WriterHandle(sender), Writer { sysdb, notifier, jobs })
+    }
+
+    /// Serve until every handle is gone, or `abandon` ends: then what is not committed yet fails with
+    /// [`CommitError::Closed`].
+    pub async fn run(mut self, abandon: CancellationToken) {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let gathered = tokio::select! {
+                gathered = self.jobs.recv_many(&mut batch, BATCH) => gathered,
+                () = abandon.cancelled() => 0,
+            };
+            if gathered == 0 {
+                return;
+            }
+            tokio::select! {
+                () = self.commit(std::mem::take(&mut batch)) => {}
+                () = abandon.cancelled() => return,
+            }
+        }
+    }
+
+    async fn commit(&self, jobs: Vec<Job>) {
+        let outcome = self.persist(&jobs).await;
+        match outcome {
+            Ok(outcomes) => self.answer(jobs, outcomes),
+            Err(error) if jobs.len() == 1 => {
+                for job in jobs {
+                    let _ = job.reply.send(Err(error.clone())); // a caller that gave up needs no answer
+                }
+            }
+            // One of them is at fault: each alone, so that the others don't suffer.
+            Err(error) => {
+                tracing::debug!(%error, checkpoints = jobs.len(), "batch refused, trying its checkpoints one by one");
+                for job in jobs {
+                    Box::pin(self.commit(vec![job])).await;
+                }
+            }
+        }
+    }
+
+    /// One batch, tried until the database answers.
+    async fn persist(&self, jobs: &[Job]) -> Result<Vec<Outcome>, CommitError> {
+        let mut pause = BACKOFF.0;
+        let mut told = false;
+        loop {
+            match self.attempt(jobs).await {
+                Err(Failure::Transient(error)) => {
+                    if !told {
+                        tracing::warn!(%error, checkpoints = jobs.len(), "can't write checkpoints; trying until the database is back");
+                        told = true;
+                    }
+                    tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
+                    pause = (pause * 2).min(BACKOFF.1);
+                }
+                Err(Failure::Refused(error)) => return Err(error),
+                Ok(outcomes) => {
+                    if told {
+                        tracing::info!("the database is back; checkpoints are written again");
+                    }
+                    return Ok(outcomes);
+                }
+            }
+        }
+    }
+
+    async fn attempt(&self, jobs: &[Job]) -> Result<Vec<Outcome>, Failure> {
+        let checkpoints: Vec<&Checkpoint> = jobs.iter().map(|job| &job.checkpoint).collect();
+        let mut client = self.sysdb.client().await.map_err(Failure::of)?;
+        let (xid, outcomes, committed) = transaction::write(&self.sysdb, &mut client, &checkpoints).await?;
+        let Err(error) = committed else { return Ok(outcomes) };
+        // The connection broke around COMMIT. Only the server knows; ask until it answers.
+        drop(client);
+        tracing::warn!(error = %SysdbError::from(error), "a commit's outcome is unknown; asking the server");
+        if self.was_committed(&xid).await {
+            Ok(outcomes)
+        } else {
+            Err(Failure::Transient("the commit was lost with the connection".into()))
+        }
+    }
+
+    async fn was_committed(&self, xid: &str) -> bool {
+        loop {
+            let answer = async {
+                let client = self.sysdb.client().await?;
+                let row = client.query_one("SELECT pg_xact_status($1::text::xid8)", &[&xid]).await?;
+                Ok::<Option<String>, SysdbError>(row.try_get(0)?)
+            };
+            match answer.await {
+                Ok(Some(status)) if status == "in progress" => {}
+                Ok(status) => return status.as_deref() == Some("committed"),
+                // After a failover the new server may not know the transaction: it was not committed there.
+                Err(error) if !error.is_transient() => return false,
+                Err(_) => {}
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    fn answer(&self, jobs: Vec<Job>, outcomes: Vec<Outcome>) {
+        for (job, outcome) in jobs.into_iter().zip(outcomes) {
+            for key in outcome.streams {
+                self.notifier.announce(notify::STREAMS, format!("{}::{key}", job.checkpoint.owner.id));
+            }
+            let _ = job.reply.send(outcome.result); // a caller that gave up needs no answer
+        }
+    }
+}

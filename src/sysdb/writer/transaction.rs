@@ -1,0 +1,322 @@
+//! One batch as one transaction of set-based statements.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use deadpool_postgres::{Client, Transaction};
+use tokio_postgres::error::SqlState;
+
+use crate::sysdb::{
+    Append, ApplicationWrite, Checkpoint, CommitError, Finish, Message, Receive, Received, StepRecord, SysdbError,
+    SystemDatabase, Write,
+};
+
+/// What became of one checkpoint of a batch that was committed.
+pub(super) struct Outcome {
+    pub result: Result<Received, CommitError>,
+    /// Streams that grew.
+    pub streams: Vec<Arc<str>>,
+}
+
+/// Why a batch was rolled back.
+pub(super) enum Failure {
+    /// The connection or the server: try again.
+    Transient(String),
+    /// Something in the batch.
+    Refused(CommitError),
+}
+
+impl Failure {
+    pub fn of(error: SysdbError) -> Failure {
+        if error.is_transient() {
+            Failure::Transient(error.to_string())
+        } else {
+            Failure::Refused(CommitError::Refused(error.to_string()))
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Failure {
+        // A stream offset taken by a writer outside the protocol: the next try computes it anew.
+        let retry = matches!(error.code(), Some(code) if *code == SqlState::T_R_SERIALIZATION_FAILURE);
+        let error = SysdbError::from(error);
+        if retry { Failure::Transient(error.to_string()) } else { Failure::of(error) }
+    }
+}
+
+/// Lock and compare: rows that lost their token drop out, the rest commit. In id order, so that two writers can't
+/// deadlock. FOR NO KEY UPDATE is held to the commit, so no hand-over slips in between.
+const OWNED: &str = "
+SELECT w.workflow_uuid, w.owner_xid, pg_current_xact_id()::text AS xid FROM {s}.workflow_status w
+ WHERE w.workflow_uuid = ANY($1) AND w.status = 'PENDING' ORDER BY w.workflow_uuid FOR NO KEY UPDATE";
+
+const STEPS: &str = "
+INSERT INTO {s}.operation_outputs AS o (workflow_uuid, function_id, function_name, output, error, serialization,
+       child_workflow_id, started_at_epoch_ms, completed_at_epoch_ms, application_name)
+SELECT n.id, n.function_id, n.name, n.output, n.error, n.serialization, n.child, n.started, n.completed, w.application_name
+  FROM unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::bigint[])
+       AS n(id, function_id, name, output, error, serialization, child, started, completed)
+  JOIN {s}.workflow_status w ON w.workflow_uuid = n.id
+ON CONFLICT (workflow_uuid, function_id) DO UPDATE SET completed_at_epoch_ms = o.completed_at_epoch_ms
+RETURNING workflow_uuid, function_id, completed_at_epoch_ms";
+
+/// Gap-free offsets: the stream's last one, plus the place among what this batch appends to it.
+const APPEND: &str = r#"
+WITH new AS (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::int[], $6::text[])
+               AS n(id, key, value, place, function_id, serialization)),
+     base AS (SELECT s.id, s.key, COALESCE((SELECT max("offset") FROM {s}.streams x
+                                             WHERE x.workflow_uuid = s.id AND x.key = s.key), -1) AS last
+                FROM (SELECT DISTINCT id, key FROM new) s)
+INSERT INTO {s}.streams (workflow_uuid, key, value, "offset", function_id, serialization)
+SELECT new.id, new.key, new.value, base.last + new.place, new.function_id, new.serialization
+  FROM new JOIN base USING (id, key)"#;
+
+/// The oldest message of the topic, consumed and recorded as a step with its own value and format.
+const RECEIVE: &str = "
+WITH want AS (SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::bigint[])
+                AS n(id, topic, function_id, started, completed)),
+     taken AS (UPDATE {s}.notifications n SET consumed = TRUE, consumed_by_function_id = want.function_id
+                 FROM want, LATERAL (SELECT m.message_uuid FROM {s}.notifications m
+                                      WHERE m.destination_uuid = want.id AND m.topic = want.topic AND NOT m.consumed
+                                      ORDER BY m.created_at_epoch_ms LIMIT 1) oldest
+                WHERE n.message_uuid = oldest.message_uuid AND NOT n.consumed
+            RETURNING want.*, n.message, n.serialization)
+INSERT INTO {s}.operation_outputs (workflow_uuid, function_id, function_name, output, serialization,
+       started_at_epoch_ms, completed_at_epoch_ms, application_name)
+SELECT taken.id, taken.function_id, 'DBOS.recv', taken.message, taken.serialization, taken.started, taken.completed,
+       w.application_name
+  FROM taken JOIN {s}.workflow_status w ON w.workflow_uuid = taken.id
+RETURNING workflow_uuid, output, serialization";
+
+const FINISH: &str = "
+WITH ended AS (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bool[])
+                 AS n(id, status, output, error, legacy)),
+     done AS (UPDATE {s}.workflow_status w
+                 SET status = ended.status, owner_xid = NULL, deduplication_id = NULL,
+                     output = CASE WHEN legacy THEN ended.output ELSE w.output END,
+                     error = CASE WHEN legacy THEN ended.error ELSE w.error END,
+                     updated_at = {now}, completed_at = {now}
+                FROM ended WHERE w.workflow_uuid = ended.id
+           RETURNING w.workflow_uuid, ended.output AS result, ended.error AS failure)
+INSERT INTO {s}.workflow_output (workflow_uuid, output, error) SELECT workflow_uuid, result, failure FROM done
+ON CONFLICT (workflow_uuid) DO UPDATE SET output = EXCLUDED.output, error = EXCLUDED.error";
+
+type Committed = (String, Vec<Outcome>, Result<(), tokio_postgres::Error>);
+
+/// Write a batch: transaction id, what became of each checkpoint, and the answer to COMMIT.
+pub(super) async fn write(
+    sysdb: &SystemDatabase,
+    client: &mut Client,
+    batch: &[&Checkpoint],
+) -> Result<Committed, Failure> {
+    let transaction = client.transaction().await?;
+    let (xid, owned) = owned(sysdb, &transaction, batch).await?;
+    let mine = |checkpoint: &Checkpoint| {
+        owned.get(checkpoint.owner.id.as_str()) == Some(&checkpoint.owner.token.as_str().to_owned())
+    };
+    let live: Vec<&Checkpoint> = batch.iter().copied().filter(|checkpoint| mine(checkpoint)).collect();
+
+    let mut writes = Columns::default();
+    for checkpoint in &live {
+        writes.add(checkpoint);
+    }
+    let mut mail = writes.run(sysdb, &transaction).await?;
+    let committed = transaction.commit().await;
+
+    let outcomes = batch
+        .iter()
+        .map(|checkpoint| match mine(checkpoint) {
+            true => Outcome { result: Ok(mail.remove(checkpoint.owner.id.as_str())), streams: grown(checkpoint) },
+            false => Outcome { result: Err(CommitError::OwnershipLost), streams: Vec::new() },
+        })
+        .collect();
+    match committed {
+        // The server said no, and so rolled back.
+        Err(error) if error.as_db_error().is_some() => Err(error.into()),
+        committed => Ok((xid, outcomes, committed)),
+    }
+}
+
+async fn owned(
+    sysdb: &SystemDatabase,
+    transaction: &Transaction<'_>,
+    batch: &[&Checkpoint],
+) -> Result<(String, HashMap<String, String>), Failure> {
+    let ids: Vec<&str> = batch.iter().map(|checkpoint| checkpoint.owner.id.as_str()).collect();
+    let statement = transaction.prepare_cached(&sysdb.sql(OWNED)).await?;
+    let mut xid = String::new();
+    let mut owned = HashMap::new();
+    for row in transaction.query(&statement, &[&ids]).await? {
+        xid = row.try_get(2)?;
+        owned.insert(row.try_get(0)?, row.try_get::<_, Option<String>>(1)?.unwrap_or_default());
+    }
+    Ok((xid, owned))
+}
+
+fn grown(checkpoint: &Checkpoint) -> Vec<Arc<str>> {
+    checkpoint
+        .writes
+        .iter()
+        .filter_map(|write| match write {
+            Write::Append(append) => Some(append.key.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The batch's writes by kind.
+#[derive(Default)]
+struct Columns<'a> {
+    steps: Vec<(&'a str, &'a StepRecord)>,
+    appends: Vec<(&'a str, &'a Append)>,
+    receives: Vec<(&'a str, &'a Receive)>,
+    application: Vec<(&'a str, Vec<&'a serde_json::Value>)>,
+    finishes: Vec<(&'a str, &'a Finish)>,
+}
+
+impl<'a> Columns<'a> {
+    fn add(&mut self, checkpoint: &'a Checkpoint) {
+        let id = checkpoint.owner.id.as_str();
+        for write in &checkpoint.writes {
+            match write {
+                Write::Step(step) => self.steps.push((id, step)),
+                Write::Append(append) => self.appends.push((id, append)),
+                Write::Receive(receive) => self.receives.push((id, receive)),
+                Write::Application(ApplicationWrite { statement, row }) => {
+                    match self.application.iter_mut().find(|(known, _)| *known == statement.as_ref()) {
+                        Some((_, rows)) => rows.push(row),
+                        None => self.application.push((statement, vec![row])),
+                    }
+                }
+                Write::Finish(finish) => self.finishes.push((id, finish)),
+            }
+        }
+    }
+
+    /// Run the statements, and give the messages received by workflow.
+    async fn run(
+        &self,
+        sysdb: &SystemDatabase,
+        transaction: &Transaction<'_>,
+    ) -> Result<HashMap<String, Message>, Failure> {
+        self.steps(sysdb, transaction).await?;
+        let mail = self.receives(sysdb, transaction).await?;
+        self.appends(sysdb, transaction).await?;
+        for (statement, rows) in &self.application {
+            let statement = transaction.prepare_cached(statement).await?;
+            transaction.execute(&statement, &[&serde_json::json!(rows)]).await?;
+        }
+        self.finishes(sysdb, transaction).await?;
+        Ok(mail)
+    }
+
+    async fn steps(&self, sysdb: &SystemDatabase, transaction: &Transaction<'_>) -> Result<(), Failure> {
+        if self.steps.is_empty() {
+            return Ok(());
+        }
+        let column =
+            |of: fn(&'a StepRecord) -> Option<&'a str>| self.steps.iter().map(|(_, step)| of(step)).collect::<Vec<_>>();
+        let ids: Vec<&str> = self.steps.iter().map(|(id, _)| *id).collect();
+        let numbers: Vec<i32> = self.steps.iter().map(|(_, step)| step.function_id).collect();
+        let started: Vec<i64> = self.steps.iter().map(|(_, step)| step.started_at).collect();
+        let completed: Vec<i64> = self.steps.iter().map(|(_, step)| step.completed_at).collect();
+        let statement = transaction.prepare_cached(&sysdb.sql(STEPS)).await?;
+        let rows = transaction
+            .query(
+                &statement,
+                &[
+                    &ids,
+                    &numbers,
+                    &column(|step| Some(&step.name)),
+                    &column(|step| step.output.as_deref()),
+                    &column(|step| step.error.as_deref()),
+                    &column(|step| step.serialization.as_deref()),
+                    &column(|step| step.child.as_deref()),
+                    &started,
+                    &completed,
+                ],
+            )
+            .await?;
+        let mut sent = HashSet::new();
+        for (id, step) in &self.steps {
+            sent.insert((*id, step.function_id, step.completed_at));
+        }
+        for row in &rows {
+            let (id, function_id, completed): (&str, i32, Option<i64>) =
+                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            if !completed.is_some_and(|completed| sent.contains(&(id, function_id, completed))) {
+                return Err(Failure::Refused(CommitError::Nondeterminism { function_id }));
+            }
+        }
+        Ok(())
+    }
+
+    async fn receives(
+        &self,
+        sysdb: &SystemDatabase,
+        transaction: &Transaction<'_>,
+    ) -> Result<HashMap<String, Message>, Failure> {
+        let mut mail = HashMap::new();
+        if self.receives.is_empty() {
+            return Ok(mail);
+        }
+        let ids: Vec<&str> = self.receives.iter().map(|(id, _)| *id).collect();
+        let topics: Vec<&str> = self.receives.iter().map(|(_, receive)| receive.topic.as_str()).collect();
+        let numbers: Vec<i32> = self.receives.iter().map(|(_, receive)| receive.function_id).collect();
+        let started: Vec<i64> = self.receives.iter().map(|(_, receive)| receive.started_at).collect();
+        let completed: Vec<i64> = self.receives.iter().map(|(_, receive)| receive.completed_at).collect();
+        let statement = transaction.prepare_cached(&sysdb.sql(RECEIVE)).await?;
+        for row in transaction.query(&statement, &[&ids, &topics, &numbers, &started, &completed]).await? {
+            let message = Message {
+                value: row.try_get::<_, Option<String>>(1)?.unwrap_or_default(),
+                serialization: row.try_get(2)?,
+            };
+            mail.insert(row.try_get(0)?, message);
+        }
+        Ok(mail)
+    }
+
+    async fn appends(&self, sysdb: &SystemDatabase, transaction: &Transaction<'_>) -> Result<(), Failure> {
+        if self.appends.is_empty() {
+            return Ok(());
+        }
+        let mut last: HashMap<(&str, &str), i32> = HashMap::new();
+        let (mut ids, mut keys, mut values, mut places, mut numbers, mut formats) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (id, append) in &self.appends {
+            let place = last.entry((*id, append.key.as_ref())).or_default();
+            for value in &append.values {
+                *place += 1;
+                ids.push(*id);
+                keys.push(append.key.as_ref());
+                values.push(value.as_str());
+                places.push(*place);
+                numbers.push(append.function_id);
+                formats.push(append.serialization);
+            }
+        }
+        let statement = transaction.prepare_cached(&sysdb.sql(APPEND)).await?;
+        transaction.execute(&statement, &[&ids, &keys, &values, &places, &numbers, &formats]).await?;
+        Ok(())
+    }
+
+    async fn finishes(&self, sysdb: &SystemDatabase, transaction: &Transaction<'_>) -> Result<(), Failure> {
+        if self.finishes.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<&str> = self.finishes.iter().map(|(id, _)| *id).collect();
+        let statuses: Vec<&str> =
+            self.finishes.iter().map(|(_, finish)| if finish.outcome.is_ok() { "SUCCESS" } else { "ERROR" }).collect();
+        let outputs: Vec<Option<&str>> =
+            self.finishes.iter().map(|(_, finish)| finish.outcome.as_ref().ok().map(String::as_str)).collect();
+        let errors: Vec<Option<&str>> =
+            self.finishes.iter().map(|(_, finish)| finish.outcome.as_ref().err().map(String::as_str)).collect();
+        let legacy: Vec<bool> = self.finishes.iter().map(|(_, finish)| finish.legacy).collect();
+        let statement = transaction.prepare_cached(&sysdb.sql(FINISH)).await?;
+        transaction.execute(&statement, &[&ids, &statuses, &outputs, &errors, &legacy]).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,85 @@
+//! What is done now and then: watch ownership, release delayed rows, cancel expired ones, recover what dead workers left.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Identity,
+    lease::Leases,
+    running::Running,
+    status::{Count, Status},
+};
+use crate::{
+    durable::{MailRoom, Stop},
+    sysdb::{SysdbError, SystemDatabase},
+};
+
+/// Cancels, deletes and deadlines are noticed within this time.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// The chores of one worker.
+pub(super) struct Chores {
+    pub sysdb: SystemDatabase,
+    pub leases: Leases,
+    pub me: Identity,
+    pub application: String,
+    pub lease: Duration,
+    pub running: Running,
+    pub mail: MailRoom,
+    pub status: Arc<Status>,
+}
+
+impl Chores {
+    /// Until `stop`. An error is logged, and the chore is done again the next time.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut since_recovery = Duration::ZERO;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(EVERY.mul_f64(rand::random_range(0.9..1.1))) => {}
+                () = stop.cancelled() => return,
+            }
+            self.status.gauge(self.running.len(), self.mail.waiting());
+            since_recovery += EVERY;
+            let recover = since_recovery >= (self.lease / 4).max(EVERY);
+            if recover {
+                since_recovery = Duration::ZERO;
+            }
+            if let Err(error) = self.round(recover).await {
+                tracing::debug!(%error, "chores put off");
+            }
+        }
+    }
+
+    async fn round(&self, recover: bool) -> Result<(), SysdbError> {
+        self.watch().await?;
+        let released = self.sysdb.release_delayed(&self.application).await?;
+        if released > 0 {
+            tracing::debug!(released, "delayed workflows are due");
+        }
+        let cancelled = self.sysdb.cancel_expired(&self.application).await?;
+        if cancelled > 0 {
+            tracing::info!(cancelled, "workflows past their deadline were cancelled");
+        }
+        if recover {
+            let recovered = self.leases.recover_dead(&self.sysdb, &self.me, &self.application).await?;
+            if !recovered.is_empty() {
+                self.status.count(Count::Recovered, recovered.len() as u64);
+                tracing::warn!(executions = recovered.len(), "a worker died; its executions are back on the queue");
+            }
+        }
+        Ok(())
+    }
+
+    /// Stop what this process no longer owns.
+    async fn watch(&self) -> Result<(), SysdbError> {
+        let owners = self.running.owners();
+        if owners.is_empty() {
+            return Ok(());
+        }
+        for lost in self.sysdb.lost(&owners).await? {
+            self.running.stop(&lost.owner, Stop::Lost(lost.status));
+        }
+        Ok(())
+    }
+}

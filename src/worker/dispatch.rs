@@ -1,0 +1,231 @@
+//! The dispatch loop: as many rows as there are free slots, and again at once while there is more.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt as _;
+use tokio::sync::Notify;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument as _;
+
+use super::{
+    running::{Place, Running},
+    status::{Count, Status},
+};
+use crate::{
+    config::Queue,
+    durable::{Control, MailRoom, Slot, Slots, Stop, Workflow},
+    execution::Executor,
+    sysdb::{Checkpoint, Claim, ClaimScope, Claimed, Finish, INTERNAL_QUEUE, SystemDatabase, Write, WriterHandle},
+    wire::{Failure, Format},
+};
+
+/// Shortest pause between two looks that an ended execution asks for: under a global limit its end may free budget, and
+/// a burst of ends shouldn't become a burst of looks.
+const AFTER_END: Duration = Duration::from_millis(5);
+/// Pause after another claimer was at the same rows; doubles up to the second. Its claim takes milliseconds.
+const CONTENTION: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
+/// Pause after an error; doubles up to the second.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Claims, and starts what it claimed.
+pub(super) struct Dispatcher {
+    pub sysdb: SystemDatabase,
+    pub scope: ClaimScope,
+    pub queue: Queue,
+    pub slots: Slots,
+    pub max_waiting: u32,
+    pub max_attempts: u32,
+    pub starter: Arc<Starter>,
+    pub tasks: TaskTracker,
+    pub status: Arc<Status>,
+    /// Told when something was enqueued.
+    pub wake: Arc<Notify>,
+}
+
+/// What every execution needs.
+pub(super) struct Starter {
+    pub sysdb: SystemDatabase,
+    pub executor: Executor,
+    pub writer: WriterHandle,
+    pub mail: MailRoom,
+    pub running: Running,
+    pub status: Arc<Status>,
+}
+
+/// What a round of claims came to.
+enum Round {
+    /// All free slots were filled: there may be more.
+    Full,
+    /// Fewer rows than slots.
+    Drained,
+    /// Someone else was there.
+    Contended,
+}
+
+impl Dispatcher {
+    /// Claim until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut contention = CONTENTION.0;
+        let mut backoff = BACKOFF.0;
+        let mut internal = true; // the internal queue is looked at once a polling interval, not on every wake-up
+        loop {
+            let slots = tokio::select! {
+                slots = self.slots.take_free() => slots,
+                () = stop.cancelled() => return,
+            };
+            let pause = match self.round(slots, internal).await {
+                Ok(Round::Full) => {
+                    (contention, backoff) = (CONTENTION.0, BACKOFF.0);
+                    continue;
+                }
+                Ok(Round::Drained) => {
+                    (contention, backoff) = (CONTENTION.0, BACKOFF.0);
+                    internal = false;
+                    self.queue.polling_interval
+                }
+                Ok(Round::Contended) => {
+                    contention = (contention * 2).min(CONTENTION.1);
+                    contention
+                }
+                Err(error) => {
+                    if backoff == BACKOFF.0 {
+                        tracing::warn!(%error, "can't claim; trying again with growing pauses");
+                    }
+                    backoff = (backoff * 2).min(BACKOFF.1);
+                    backoff
+                }
+            };
+            // Jitter, or a fleet that started together polls together.
+            let pause = pause.mul_f64(rand::random_range(0.9..1.1));
+            tokio::select! {
+                () = tokio::time::sleep(pause) => internal = true,
+                () = self.wake.notified() => {}
+                () = self.starter.running.ended.notified() => tokio::time::sleep(AFTER_END).await,
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn round(&self, mut slots: Vec<Slot>, internal: bool) -> Result<Round, crate::sysdb::SysdbError> {
+        if self.starter.mail.waiting() >= self.max_waiting as usize {
+            return Ok(Round::Drained);
+        }
+        let wanted = |slots: &Vec<Slot>| u32::try_from(slots.len()).unwrap_or(u32::MAX);
+        if internal {
+            // Resumed, forked and recovered workflows; without limits of its own.
+            let claim = Claim { queue: INTERNAL_QUEUE, limit: wanted(&slots), concurrency: None };
+            if let Ok(claimed) = self.sysdb.claim(&self.scope, &claim).await? {
+                self.start(claimed, &mut slots);
+            }
+        }
+        if slots.is_empty() {
+            return Ok(Round::Full);
+        }
+        let claim = Claim { queue: &self.queue.name, limit: wanted(&slots), concurrency: Some(self.queue.concurrency) };
+        let Ok(claimed) = self.sysdb.claim(&self.scope, &claim).await? else { return Ok(Round::Contended) };
+        let full = claimed.len() >= slots.len();
+        self.start(claimed, &mut slots);
+        Ok(if full { Round::Full } else { Round::Drained })
+    }
+
+    fn start(&self, claimed: Vec<Claimed>, slots: &mut Vec<Slot>) {
+        self.status.count(Count::Claimed, claimed.len() as u64);
+        for claimed in claimed {
+            // A claim is never for more rows than slots.
+            let Some(slot) = slots.pop() else { return };
+            let starter = self.starter.clone();
+            let span = tracing::info_span!("execution", id = %claimed.owner.id, attempt = claimed.attempts);
+            let parked = claimed.attempts > i64::from(self.max_attempts) + 1;
+            self.tasks.spawn(
+                async move {
+                    let (place, control) = starter.running.enter(&claimed.owner);
+                    if parked {
+                        starter.park(&claimed).await;
+                    } else {
+                        starter.execute(claimed, slot, place, control).await;
+                    }
+                }
+                .instrument(span),
+            );
+        }
+    }
+}
+
+impl Starter {
+    async fn execute(&self, claimed: Claimed, slot: Slot, place: Place, control: Control) {
+        let history = match self.history(&claimed, &control).await {
+            Ok(history) => history,
+            Err(stop) => return self.stopped(&stop, &place),
+        };
+        tracing::debug!(queue = claimed.queue, recorded_steps = history.len(), "execution begins");
+        let mut workflow =
+            Workflow::new(claimed.owner.clone(), history, slot, control, self.writer.clone(), self.mail.clone());
+        let run = AssertUnwindSafe(self.executor.execute(&claimed, &mut workflow)).catch_unwind();
+        match run.await {
+            Ok(Ok("completed")) => {
+                self.status.count(Count::Completed, 1);
+                tracing::info!("execution completed");
+            }
+            Ok(Ok(_)) => self.status.count(Count::Failed, 1),
+            Ok(Err(stop)) => self.stopped(&stop, &place),
+            Err(panic) => self.panicked(&claimed, panic.as_ref()).await,
+        }
+    }
+
+    async fn history(&self, claimed: &Claimed, control: &Control) -> Result<Vec<crate::sysdb::StepRecord>, Stop> {
+        if !claimed.has_history {
+            return Ok(Vec::new());
+        }
+        let id = &claimed.owner.id;
+        loop {
+            match self.sysdb.history(std::slice::from_ref(id)).await {
+                Ok(mut found) => return Ok(found.remove(id).unwrap_or_default()),
+                Err(error) => tracing::debug!(%error, "can't read the recorded steps; trying again"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(BACKOFF.0) => {}
+                stop = control.stopped() => return Err(stop),
+            }
+        }
+    }
+
+    fn stopped(&self, stop: &Stop, place: &Place) {
+        match stop {
+            Stop::HandBack => {
+                place.hand_back();
+                tracing::info!("execution goes back to the queue");
+            }
+            Stop::Lost(_) => {
+                self.status.count(Count::Lost, 1);
+                tracing::warn!(reason = %stop, "execution stopped");
+            }
+        }
+    }
+
+    /// A bug of ours. The row must not stay PENDING while this worker lives, nor be tried again for ever.
+    async fn panicked(&self, claimed: &Claimed, panic: &(dyn std::any::Any + Send)) {
+        let text = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        tracing::error!(text, "execution panicked; this is a bug in fireflow-worker");
+        self.status.count(Count::Failed, 1);
+        let failure =
+            Failure { name: "InternalError".into(), message: format!("the worker panicked: {text}"), code: None, data: None };
+        let format = Format::of(claimed.serialization.as_deref(), claimed.inputs.as_deref()).unwrap_or(Format::Portable);
+        let error = format.encode_error(&failure, claimed.owner.id.as_str());
+        let mut writes = vec![Write::Application(self.executor.executions.failed(claimed.owner.id.as_str(), &failure.message))];
+        writes.push(Write::Finish(Finish { outcome: Err(error), legacy: claimed.legacy }));
+        if let Err(error) = self.writer.commit(Checkpoint { owner: claimed.owner.clone(), writes }).await {
+            tracing::error!(%error, "can't record the panic");
+        }
+    }
+
+    async fn park(&self, claimed: &Claimed) {
+        match self.sysdb.dead_letter(&claimed.owner).await {
+            Ok(_) => tracing::error!("execution was started too often; parked as MAX_RECOVERY_ATTEMPTS_EXCEEDED"),
+            Err(error) => tracing::error!(%error, "can't park an execution that was started too often"),
+        }
+    }
+}

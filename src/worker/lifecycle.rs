@@ -1,0 +1,381 @@
+//! The life of the worker, from connecting to the last word.
+
+use std::{sync::Arc, time::Duration};
+
+use deadpool_postgres::Pool;
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Identity, LeaseError, Phase, Shutdown, Status,
+    chores::Chores,
+    dispatch::{Dispatcher, Starter},
+    lease::{Leases, Registration},
+    running::Running,
+    status::Count,
+};
+use crate::{
+    config::Settings,
+    durable::{MailRoom, Slots, Stop},
+    execution::{ExecutionStore, Executor, FlowStore, Limits},
+    nodes::Registry,
+    postgres,
+    sysdb::{self, ClaimScope, Notifier, SysdbError, SystemDatabase, Writer},
+    wire::Format,
+};
+
+/// Time that stopped executions get to leave, and the hand-over to be written, after the drain.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The worker can't start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The database can't be reached, or refuses us.
+    #[error(transparent)]
+    Connect(#[from] postgres::Error),
+    /// A schema is missing, half made, or of another generation.
+    #[error(transparent)]
+    Schema(#[from] sysdb::schema::SchemaError),
+    /// Another live worker has the id.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    /// The database failed in the middle.
+    #[error(transparent)]
+    Database(#[from] SysdbError),
+}
+
+/// The databases of a worker.
+#[derive(Clone)]
+pub struct Database {
+    /// Queue and executions.
+    pub pool: Pool,
+    /// Flows, which may live elsewhere.
+    pub flows: Pool,
+    /// For the lease alone, so that the work can't starve it of connections.
+    pub lease: Pool,
+    /// The system database on `pool`.
+    pub sysdb: SystemDatabase,
+}
+
+/// Run a worker until `shutdown`: connect, check or create the schemas, register, recover, serve, drain.
+///
+/// # Errors
+/// [`StartError`], before anything was claimed. Once the worker serves, it outlives the database going away.
+pub async fn run(settings: Settings, status: Arc<Status>, shutdown: Shutdown) -> Result<(), StartError> {
+    let identity = Identity::of_this_process(settings.worker.id.as_deref());
+    let Some(database) = connect(&settings, &shutdown).await? else { return Ok(()) };
+    ensure_schemas(&settings, &database).await?;
+    register_version(&settings, &database.sysdb).await?;
+    serve(&settings, &identity, &database, &status, &shutdown).await?;
+    status.enter(Phase::Stopped);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Serve under a lease until `shutdown`. A lease that is lost stops everything that runs; then a new one is acquired,
+/// what the lost one left is recovered, and the work goes on.
+///
+/// # Errors
+/// [`StartError`] when the first lease can't be had.
+pub async fn serve(
+    settings: &Settings,
+    identity: &Identity,
+    database: &Database,
+    status: &Arc<Status>,
+    shutdown: &Shutdown,
+) -> Result<(), StartError> {
+    let leases = Leases::new(database.lease.clone(), &settings.database.table_prefix, settings.worker.lease);
+    let mut first = true;
+    while !shutdown.is_draining() {
+        let me = Identity { incarnation: uuid::Uuid::new_v4(), ..identity.clone() };
+        let acquired = tokio::select! {
+            acquired = take_over(settings, database, &leases, &me, status) => acquired,
+            () = shutdown.draining() => break,
+        };
+        match acquired {
+            Ok(valid_until) => work(settings, database, &leases, &me, valid_until, status, shutdown).await,
+            Err(error) if first => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "can't acquire a new lease; trying again");
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_secs(2)) => {}
+                    () = shutdown.draining() => break,
+                }
+            }
+        }
+        first = false;
+    }
+    Ok(())
+}
+
+/// Acquire the lease, and put back on the queue what earlier lives left.
+async fn take_over(
+    settings: &Settings,
+    database: &Database,
+    leases: &Leases,
+    me: &Identity,
+    status: &Status,
+) -> Result<Instant, StartError> {
+    let worker = &settings.worker;
+    let registration =
+        Registration { application: &worker.application_name, version: &worker.application_version, queue: &settings.queue.name };
+    let valid_until = leases.acquire(me, &registration).await?;
+    let mut recovered = leases.recover_own(&database.sysdb, me, &worker.application_name).await?;
+    recovered.extend(leases.recover_dead(&database.sysdb, me, &worker.application_name).await?);
+    status.count(Count::Recovered, recovered.len() as u64);
+    tracing::info!(worker = me.id, recovered = recovered.len(), "recovery sweep done");
+    Ok(valid_until)
+}
+
+/// Dispatch and execute until the shutdown or the loss of the lease; then end everything that was started here.
+async fn work(
+    settings: &Settings,
+    database: &Database,
+    leases: &Leases,
+    me: &Identity,
+    valid_until: Instant,
+    status: &Arc<Status>,
+    shutdown: &Shutdown,
+) {
+    let claiming = CancellationToken::new(); // ends first
+    let serving = CancellationToken::new(); // ends when no execution is left
+    let tasks = TaskTracker::new(); // executions
+    let services = TaskTracker::new(); // what they need
+    let running = Running::default();
+    let mail = MailRoom::default();
+
+    let (notifier, notify) = Notifier::new(database.sysdb.clone(), serving.clone());
+    services.spawn(notify);
+    let (writer, write) = Writer::new(database.sysdb.clone(), notifier);
+    services.spawn(write.run(serving.clone()));
+    let listener = postgres::Listener::start(postgres_settings(settings), &[sysdb::MESSAGES], serving.clone());
+    services.spawn(mail.clone().run(database.sysdb.clone(), listener, serving.clone()));
+    let starter = Arc::new(Starter {
+        sysdb: database.sysdb.clone(),
+        executor: executor(settings, database),
+        writer,
+        mail: mail.clone(),
+        running: running.clone(),
+        status: status.clone(),
+    });
+    let chores = Chores {
+        sysdb: database.sysdb.clone(),
+        leases: leases.clone(),
+        me: me.clone(),
+        application: settings.worker.application_name.clone(),
+        lease: settings.worker.lease,
+        running: running.clone(),
+        mail,
+        status: status.clone(),
+    };
+    services.spawn(chores.run(serving.clone()));
+    let dispatcher = Dispatcher {
+        sysdb: database.sysdb.clone(),
+        scope: scope(settings, me),
+        queue: settings.queue.clone(),
+        slots: Slots::new(settings.queue.worker_concurrency),
+        max_waiting: settings.execution.max_waiting,
+        max_attempts: settings.execution.max_recovery_attempts,
+        starter,
+        tasks: tasks.clone(),
+        status: status.clone(),
+        wake: Arc::new(Notify::new()),
+    };
+    let dispatch = tokio::spawn(dispatcher.run(claiming.clone()));
+    status.enter(Phase::Running);
+    tracing::info!(
+        queue = settings.queue.name,
+        concurrency = settings.queue.concurrency,
+        worker_concurrency = settings.queue.worker_concurrency,
+        "serving"
+    );
+
+    let keep = leases.keep(me, valid_until, serving.clone());
+    let mut keep = std::pin::pin!(keep);
+    let lost = tokio::select! {
+        lost = &mut keep => lost.err(),
+        () = shutdown.draining() => None,
+    };
+    claiming.cancel();
+    if let Err(error) = dispatch.await {
+        tracing::error!(%error, "the dispatch loop failed");
+    }
+    tasks.close();
+    match lost {
+        Some(reason) => {
+            status.enter(Phase::Suspended);
+            tracing::error!(reason, executions = running.len(), "lease lost; everything that runs here stops, others may take it");
+            running.stop_all(&Stop::Lost(Some("PENDING, under a lost lease".into())));
+            wait(&tasks).await;
+            let _ = running.take_handed_back();
+        }
+        None => {
+            status.enter(Phase::Draining);
+            // The lease is kept through the drain; losing it cuts the drain short.
+            tokio::select! {
+                () = drain(settings, database, leases, me, &tasks, &running, status, shutdown) => {}
+                lost = &mut keep => tracing::error!(reason = lost.err(), "lease lost while draining"),
+            }
+        }
+    }
+    serving.cancel();
+    services.close();
+    wait(&services).await;
+    if shutdown.is_draining() {
+        match tokio::time::timeout(GRACE, leases.release(me)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "can't give up the lease; it expires by itself"),
+            Err(_) => tracing::warn!("can't give up the lease in time; it expires by itself"),
+        }
+    }
+}
+
+/// Let running executions finish within the drain time, then give what is left back to the queue.
+#[expect(clippy::too_many_arguments, reason = "the parts of `work`, which this ends")]
+async fn drain(
+    settings: &Settings,
+    database: &Database,
+    leases: &Leases,
+    me: &Identity,
+    tasks: &TaskTracker,
+    running: &Running,
+    status: &Status,
+    shutdown: &Shutdown,
+) {
+    let patience = settings.worker.drain_timeout;
+    tracing::info!(executions = running.len(), drain_timeout = %humantime::format_duration(patience), "draining");
+    let announce = tokio::time::timeout(GRACE, leases.draining(me));
+    if !matches!(announce.await, Ok(Ok(()))) {
+        tracing::debug!("can't announce the drain");
+    }
+    // What waits for a signal may wait for long, and loses nothing by waiting elsewhere.
+    let hand_back_waiting = async {
+        loop {
+            running.stop_waiting(&Stop::HandBack);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        () = tasks.wait() => {}
+        () = hand_back_waiting => {}
+        () = tokio::time::sleep(patience) => tracing::warn!(executions = running.len(), "drain time is over"),
+        () = shutdown.at_once() => {}
+    }
+    running.stop_all(&Stop::HandBack);
+    wait(tasks).await;
+    let owners = running.take_handed_back();
+    if owners.is_empty() {
+        return;
+    }
+    match tokio::time::timeout(GRACE, database.sysdb.release(&owners)).await {
+        Ok(Ok(released)) => {
+            status.count(Count::HandedBack, released as u64);
+            tracing::info!(executions = released, "given back to the queue");
+        }
+        Ok(Err(error)) => tracing::error!(%error, executions = owners.len(), "can't give back; the next recovery does it"),
+        Err(_) => tracing::error!(executions = owners.len(), "can't give back in time; the next recovery does it"),
+    }
+}
+
+async fn wait(tasks: &TaskTracker) {
+    if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
+        tracing::error!(tasks = tasks.len(), "tasks didn't end in time");
+    }
+}
+
+/// Connect, waiting for a database that can't be reached yet. `None` when the shutdown came first.
+async fn connect(settings: &Settings, shutdown: &Shutdown) -> Result<Option<Database>, StartError> {
+    let until = Instant::now() + settings.database.startup_wait;
+    let mut pause = Duration::from_millis(100);
+    loop {
+        match Database::connect(settings).await {
+            Ok(database) => return Ok(Some(database)),
+            Err(error) if error.may_pass() && Instant::now() + pause < until => {
+                tracing::warn!(%error, "waiting for the database");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shutdown.draining() => return Ok(None),
+        }
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}
+
+impl Database {
+    /// Connect to all databases of these settings, and make sure that they answer.
+    pub async fn connect(settings: &Settings) -> Result<Database, postgres::Error> {
+        let own = postgres_settings(settings);
+        let pool = postgres::connect(&own).await?;
+        let flows = match &settings.database.flows_url {
+            Some(url) => postgres::connect(&postgres::Settings { url: url.clone(), ..own.clone() }).await?,
+            None => pool.clone(),
+        };
+        let lease = postgres::connect(&postgres::Settings { pool_size: 1, ..own }).await?;
+        let sysdb = SystemDatabase::new(pool.clone(), &settings.database.schema);
+        Ok(Database { pool, flows, lease, sysdb })
+    }
+}
+
+/// What the driver needs to know.
+pub(crate) fn postgres_settings(settings: &Settings) -> postgres::Settings {
+    postgres::Settings {
+        url: settings.database.url.clone(),
+        pool_size: settings.database.pool_size,
+        connect_timeout: settings.database.connect_timeout,
+        application_name: "fireflow-worker".into(),
+    }
+}
+
+/// Create schemas in an empty database; use existing ones as they are.
+async fn ensure_schemas(settings: &Settings, database: &Database) -> Result<(), StartError> {
+    sysdb::schema::ensure(&database.pool, &settings.database.schema).await?;
+    sysdb::schema::ensure_application(&database.pool, &settings.database.table_prefix).await?;
+    if settings.database.flows_url.is_some() {
+        sysdb::schema::ensure_application(&database.flows, &settings.database.table_prefix).await?;
+    }
+    Ok(())
+}
+
+async fn register_version(settings: &Settings, database: &SystemDatabase) -> Result<(), StartError> {
+    let worker = &settings.worker;
+    match database.register_version(&worker.application_version, &worker.application_name).await? {
+        sysdb::Registration::Ours => {}
+        sysdb::Registration::OwnedBy(owner) => tracing::warn!(
+            version = worker.application_version,
+            owner,
+            "this version name is registered by another application; rows that name it are run all the same"
+        ),
+    }
+    Ok(())
+}
+
+fn executor(settings: &Settings, database: &Database) -> Executor {
+    let prefix = &settings.database.table_prefix;
+    let registry = Arc::new(Registry::standard());
+    Executor {
+        executions: ExecutionStore::new(database.pool.clone(), prefix),
+        flows: FlowStore::new(database.flows.clone(), prefix, registry.clone(), settings.execution.flow_cache),
+        registry,
+        http: reqwest::Client::new(),
+        limits: Limits {
+            start: settings.execution.start,
+            start_timeout: settings.execution.start_timeout,
+            max_input: settings.execution.max_input.as_u64(),
+        },
+    }
+}
+
+fn scope(settings: &Settings, me: &Identity) -> ClaimScope {
+    ClaimScope {
+        executor: me.id.clone(),
+        application: settings.worker.application_name.clone(),
+        version: settings.worker.application_version.clone(),
+        workflows: vec![settings.execution.workflow_name.clone()],
+        class: settings.execution.class_name.clone(),
+        formats: Format::KNOWN.iter().map(|name| (*name).to_owned()).collect(),
+        max_input: i64::try_from(settings.execution.max_input.as_u64()).unwrap_or(i64::MAX),
+    }
+}

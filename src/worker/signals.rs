@@ -1,0 +1,77 @@
+//! Signals: the first SIGTERM or SIGINT begins the drain, the second hands everything back at once.
+
+use futures_util::StreamExt as _;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_tokio::Signals;
+use tokio_util::sync::CancellationToken;
+
+/// How far the shutdown has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drain {
+    /// Let running executions finish.
+    Graceful,
+    /// Give them back now.
+    AtOnce,
+}
+
+/// Tells the worker to end. Clones are the same shutdown.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    drain: CancellationToken,
+    at_once: CancellationToken,
+}
+
+impl Shutdown {
+    /// One that [`Shutdown::begin`] starts.
+    pub fn new() -> Shutdown {
+        Shutdown::default()
+    }
+
+    /// Begin, or go further.
+    pub fn begin(&self, drain: Drain) {
+        self.drain.cancel();
+        if drain == Drain::AtOnce {
+            self.at_once.cancel();
+        }
+    }
+
+    /// Completes when the drain begins.
+    pub async fn draining(&self) {
+        self.drain.cancelled().await;
+    }
+
+    /// Completes when everything is to be given back at once.
+    pub async fn at_once(&self) {
+        self.at_once.cancelled().await;
+    }
+
+    /// Whether the drain has begun.
+    pub fn is_draining(&self) -> bool {
+        self.drain.is_cancelled()
+    }
+
+    /// Obey SIGTERM and SIGINT from now on, in the background, for the life of the process.
+    ///
+    /// # Errors
+    /// The handlers can't be installed.
+    pub fn on_signals() -> std::io::Result<(Shutdown, impl Future<Output = ()>)> {
+        let shutdown = Shutdown::new();
+        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        let obey = {
+            let shutdown = shutdown.clone();
+            async move {
+                while let Some(signal) = signals.next().await {
+                    let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
+                    if shutdown.is_draining() {
+                        tracing::warn!(signal = name, "second signal: giving running executions back at once");
+                        shutdown.begin(Drain::AtOnce);
+                    } else {
+                        tracing::info!(signal = name, "draining: no new executions; a second signal gives running ones back at once");
+                        shutdown.begin(Drain::Graceful);
+                    }
+                }
+            }
+        };
+        Ok((shutdown, obey))
+    }
+}

@@ -1,0 +1,147 @@
+//! What the worker is doing, for probes and people.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use serde::Serialize;
+
+/// Where in its life the worker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Connecting, checking schemas, acquiring the lease, recovering.
+    Starting,
+    /// Taking executions.
+    Running,
+    /// The lease was lost, or the database is away: nothing is claimed.
+    Suspended,
+    /// Finishing what runs.
+    Draining,
+    /// Done.
+    Stopped,
+}
+
+/// Shared figures.
+#[derive(Debug)]
+pub struct Status {
+    phase: Mutex<(Phase, jiff::Timestamp)>,
+    worker: String,
+    queue: String,
+    running: AtomicU64,
+    waiting: AtomicU64,
+    claimed: AtomicU64,
+    completed: AtomicU64,
+    failed: AtomicU64,
+    handed_back: AtomicU64,
+    lost: AtomicU64,
+    recovered: AtomicU64,
+}
+
+/// [`Status`] at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct Snapshot {
+    /// Version of the program.
+    pub version: &'static str,
+    /// The worker's id.
+    pub worker: String,
+    /// The queue that it serves.
+    pub queue: String,
+    /// Where in its life it is.
+    pub phase: Phase,
+    /// Since when.
+    pub since: String,
+    /// Executions in this process, waiting ones included.
+    pub running: u64,
+    /// Executions that wait for their start signal.
+    pub waiting: u64,
+    /// Executions taken since the start.
+    pub claimed: u64,
+    /// Executions that completed here.
+    pub completed: u64,
+    /// Executions that failed here.
+    pub failed: u64,
+    /// Executions given back to the queue.
+    pub handed_back: u64,
+    /// Executions that were cancelled, deleted or taken over while they ran here.
+    pub lost: u64,
+    /// Rows of dead workers that this one put back on the queue.
+    pub recovered: u64,
+}
+
+/// One more of these.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Count {
+    Claimed,
+    Completed,
+    Failed,
+    HandedBack,
+    Lost,
+    Recovered,
+}
+
+impl Status {
+    /// Of a worker that starts.
+    pub fn new(worker: &str, queue: &str) -> Status {
+        Status {
+            phase: Mutex::new((Phase::Starting, jiff::Timestamp::now())),
+            worker: worker.into(),
+            queue: queue.into(),
+            running: AtomicU64::default(),
+            waiting: AtomicU64::default(),
+            claimed: AtomicU64::default(),
+            completed: AtomicU64::default(),
+            failed: AtomicU64::default(),
+            handed_back: AtomicU64::default(),
+            lost: AtomicU64::default(),
+            recovered: AtomicU64::default(),
+        }
+    }
+
+    /// Where in its life the worker is.
+    pub fn phase(&self) -> Phase {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    pub(super) fn enter(&self, phase: Phase) {
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = (phase, jiff::Timestamp::now());
+    }
+
+    pub(super) fn count(&self, what: Count, by: u64) {
+        let counter = match what {
+            Count::Claimed => &self.claimed,
+            Count::Completed => &self.completed,
+            Count::Failed => &self.failed,
+            Count::HandedBack => &self.handed_back,
+            Count::Lost => &self.lost,
+            Count::Recovered => &self.recovered,
+        };
+        counter.fetch_add(by, Relaxed);
+    }
+
+    pub(super) fn gauge(&self, running: usize, waiting: usize) {
+        self.running.store(running as u64, Relaxed);
+        self.waiting.store(waiting as u64, Relaxed);
+    }
+
+    /// The figures now.
+    pub fn snapshot(&self) -> Snapshot {
+        let (phase, since) = *self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        Snapshot {
+            version: env!("CARGO_PKG_VERSION"),
+            worker: self.worker.clone(),
+            queue: self.queue.clone(),
+            phase,
+            since: since.to_string(),
+            running: self.running.load(Relaxed),
+            waiting: self.waiting.load(Relaxed),
+            claimed: self.claimed.load(Relaxed),
+            completed: self.completed.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+            handed_back: self.handed_back.load(Relaxed),
+            lost: self.lost.load(Relaxed),
+            recovered: self.recovered.load(Relaxed),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Configuration: the reference file, the layers, and what a bad one is told.
+
+use std::{io::Write as _, time::Duration};
+
+use fireflow_worker::config::{self, Settings, Start};
+
+fn load(toml: &str, environment: &[(&str, &str)], flags: &[(&'static str, &str)]) -> Result<Settings, String> {
+    let mut file = tempfile::Builder::new().prefix("worker").suffix(".toml").tempfile().unwrap();
+    file.write_all(toml.as_bytes()).unwrap();
+    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let flags = flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+    match config::load(Some(file.path()), environment, flags) {
+        Ok((settings, _)) => Ok(settings),
+        Err(error) => Err(error.to_string().replace(file.path().to_str().unwrap(), "worker.toml")),
+    }
+}
+
+#[test]
+fn the_reference_file_holds_the_defaults_and_every_key() {
+    let reference = include_str!("../config/worker.toml");
+    assert_eq!(load(reference, &[], &[]).unwrap(), Settings::default());
+
+    // Keys without a default are there as comments.
+    let uncommented: String = reference
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(setting) if setting.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_')) => setting,
+            _ => line,
+        })
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let full = load(&uncommented, &[], &[]).unwrap();
+    assert_eq!(full.worker.id.as_deref(), Some("worker-1"));
+    assert!(full.database.flows_url.is_some());
+    let keys = |settings: &Settings| {
+        let json = serde_json::to_value(settings).unwrap();
+        json.as_object().unwrap().iter().map(|(name, section)| (name.clone(), section.as_object().unwrap().len())).collect::<Vec<_>>()
+    };
+    let toml: serde_json::Map<_, _> = ::config::Config::builder()
+        .add_source(::config::File::from_str(&uncommented, ::config::FileFormat::Toml))
+        .build()
+        .unwrap()
+        .try_deserialize()
+        .unwrap();
+    let written: Vec<_> = keys(&full).into_iter().map(|(name, _)| (name.clone(), toml[&name].as_object().unwrap().len())).collect();
+    assert_eq!(written, keys(&full), "a key is missing in config/worker.toml");
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let file = "[queue]\nname = \"file\"\nworker_concurrency = 2\npolling_interval = \"2s\"\n";
+    let environment = [("FIREFLOW__QUEUE__NAME", "environment"), ("FIREFLOW__QUEUE__WORKER_CONCURRENCY", "3"), ("PATH", "/bin")];
+    let settings = load(file, &environment, &[("queue.name", "flag")]).unwrap();
+    assert_eq!(settings.queue.name, "flag");
+    assert_eq!(settings.queue.worker_concurrency, 3);
+    assert_eq!(settings.queue.polling_interval, Duration::from_secs(2));
+    assert_eq!(settings.queue.concurrency, 100);
+}
+
+#[test]
+fn database_url_is_taken_from_the_variables_that_the_server_uses() {
+    let one = load("", &[("DATABASE_URL", "postgres://one/db")], &[]).unwrap();
+    assert_eq!((one.database.url.as_str(), one.database.flows_url.as_deref()), ("postgres://one/db", None));
+    let two = load("", &[("DATABASE_URL", "postgres://main/db"), ("DATABASE_URL_EXECUTIONS", "postgres://executions/db")], &[]).unwrap();
+    assert_eq!(two.database.url, "postgres://executions/db");
+    assert_eq!(two.database.flows_url.as_deref(), Some("postgres://main/db"));
+    let explicit = load("", &[("DATABASE_URL", "postgres://one/db"), ("FIREFLOW__DATABASE__URL", "postgres://two/db")], &[]).unwrap();
+    assert_eq!(explicit.database.url, "postgres://two/db");
+}
+
+#[test]
+fn values_are_written_as_people_write_them() {
+    let settings = load("[worker]\nlease = \"1m 30s\"\n[execution]\nmax_input = \"2MiB\"\nstart = \"signal\"\n", &[], &[]).unwrap();
+    assert_eq!(settings.worker.lease, Duration::from_secs(90));
+    assert_eq!(settings.execution.max_input.as_u64(), 2 << 20);
+    assert_eq!(settings.execution.start, Start::Signal);
+}
+
+#[test]
+fn a_bad_file_is_told_where_it_is_bad_and_what_is_allowed() {
+    for (toml, parts) in [
+        ("[queue\nname = 1", &["worker.toml", "not valid TOML", "line 1"] as &[&str]),
+        ("[queue]\nconcurency = 3", &["worker.toml: queue", "did you mean `concurrency`"]),
+        ("[quue]\nname = \"x\"", &["worker.toml", "did you mean `queue`"]),
+        ("[queue]\nwobble = 3", &["worker.toml: queue", "unknown key", "polling_interval"]),
+        ("[queue]\nconcurrency = \"many\"", &["worker.toml: queue.concurrency", "\"many\"", "u32"]),
+        ("[queue]\nconcurrency = -1", &["worker.toml: queue.concurrency", "-1"]),
+        ("[queue]\nconcurrency = 0", &["worker.toml: queue.concurrency: 0 is not allowed; 1 to 100000"]),
+        ("[queue]\nconcurrency = 3\nworker_concurrency = 4", &["worker.toml: queue.worker_concurrency: 4 is more than queue.concurrency (3", "1 to 3"]),
+        ("[queue]\nworker_concurrency = 200", &["worker.toml: queue.worker_concurrency", "queue.concurrency (100"]),
+        ("[queue]\npolling_interval = 5", &["worker.toml: queue.polling_interval", "in quotes"]),
+        ("[queue]\npolling_interval = \"5 parsecs\"", &["worker.toml: queue.polling_interval", "5 parsecs"]),
+        ("[queue]\npolling_interval = \"0s\"", &["queue.polling_interval: \"0s\" is not allowed; \"1ms\" to \"10m\""]),
+        ("[queue]\nname = \"  \"", &["worker.toml: queue.name", "not blank"]),
+        ("[worker]\nlease = \"1s\"", &["worker.lease: \"1s\" is not allowed; \"2s\" to \"1h\""]),
+        ("[worker]\nid = \"local\"", &["worker.id", "name of your own"]),
+        ("[worker]\napplication_name = \"Fire Flow\"", &["worker.application_name", "a-z, 0-9, _ and -"]),
+        ("[database]\nschema = \"db;drop\"", &["database.schema", "a-z, 0-9 and _"]),
+        ("[execution]\nstart = \"later\"", &["worker.toml: execution.start", "later", "immediate", "signal"]),
+        ("[execution]\nmax_input = \"16 potatoes\"", &["worker.toml: execution.max_input"]),
+        ("[log]\nlevel = \"fireflow=loud\"", &["worker.toml: log.level", "trace"]),
+        ("[admin]\nlisten = \"here\"", &["worker.toml: admin.listen"]),
+        ("queue = 3", &["worker.toml: queue"]),
+    ] {
+        let error = load(toml, &[], &[]).expect_err(toml);
+        for part in parts {
+            assert!(error.contains(part), "{toml:?} is told:\n{error}\nwithout: {part}");
+        }
+    }
+}
+
+#[test]
+fn several_wrong_values_are_told_at_once_and_each_by_its_source() {
+    let error = load("[queue]\nconcurrency = 0\n", &[("FIREFLOW__WORKER__LEASE", "1ms")], &[("database.pool_size", "1")]).unwrap_err();
+    for part in ["worker.toml: queue.concurrency", "variable FIREFLOW__WORKER__LEASE: worker.lease", "command line: database.pool_size"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let error = load("", &[("FIREFLOW__QUEUE__CONCURRENCY", "lots")], &[]).unwrap_err();
+    assert!(error.contains("variable FIREFLOW__QUEUE__CONCURRENCY: queue.concurrency"), "{error}");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = config::load(Some("no/such/worker.toml".as_ref()), [], vec![]).unwrap_err().to_string();
+    assert!(error.contains("no/such/worker.toml") && error.contains("can't read"), "{error}");
+}

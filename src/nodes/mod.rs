@@ -138,7 +138,7 @@ pub enum Effect {
 /// when it resolves that port early; effects are seen at once.
 pub struct NodeRun {
     ports: IndexMap<Arc<str>, Value>,
-    configs: IndexMap<Arc<str>, Arc<PortConfig>>,
+    configs: Arc<IndexMap<Arc<str>, Arc<PortConfig>>>,
     context: Arc<RunContext>,
     cancel: CancellationToken,
     effects: UnboundedSender<Effect>,
@@ -149,6 +149,17 @@ impl NodeRun {
     pub fn new(
         ports: IndexMap<Arc<str>, Value>,
         configs: IndexMap<Arc<str>, Arc<PortConfig>>,
+        context: Arc<RunContext>,
+        cancel: CancellationToken,
+        effects: UnboundedSender<Effect>,
+    ) -> NodeRun {
+        NodeRun::sharing(ports, Arc::new(configs), context, cancel, effects)
+    }
+
+    /// As [`NodeRun::new`], with configurations that the flow's other runs have as well.
+    pub fn sharing(
+        ports: IndexMap<Arc<str>, Value>,
+        configs: Arc<IndexMap<Arc<str>, Arc<PortConfig>>>,
         context: Arc<RunContext>,
         cancel: CancellationToken,
         effects: UnboundedSender<Effect>,

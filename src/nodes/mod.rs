@@ -11,7 +11,9 @@ mod math;
 mod port;
 #[cfg(test)]
 mod testing;
+mod utilities;
 mod values;
+mod yaml;
 
 use std::sync::Arc;
 
@@ -87,7 +89,7 @@ impl Registry {
     /// The whole catalogue.
     pub fn standard() -> Registry {
         let mut registry = Registry::default();
-        for types in [values::TYPES, math::TYPES, data::TYPES, control::TYPES, arrays::TYPES] {
+        for types in [values::TYPES, math::TYPES, data::TYPES, control::TYPES, arrays::TYPES, utilities::TYPES] {
             types.iter().for_each(|node_type| registry.register(*node_type));
         }
         registry

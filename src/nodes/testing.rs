@@ -1,6 +1,6 @@
 //! Running single nodes in tests: ports as JSON in, ports as JSON out.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use indexmap::IndexMap;
 use serde_json::Value as Json;
@@ -10,6 +10,12 @@ use tokio_util::sync::CancellationToken;
 use super::{Behaviour, Effect, NodeError, NodeRun, Registry, RunContext};
 use crate::flow::Value;
 use crate::flow::model::PortConfig;
+
+/// One client for all: making one takes a while.
+static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
+    let _ = rustls::crypto::ring::default_provider().install_default(); // fails when another test was first
+    reqwest::Client::new()
+});
 
 /// What one execution of a node left.
 pub(super) struct Outcome {
@@ -36,7 +42,6 @@ pub(super) struct Bench {
 
 impl Bench {
     pub fn new(node: &'static str, inputs: &Json) -> Bench {
-        let _ = rustls::crypto::ring::default_provider().install_default(); // the second time it is there already
         let registry = Registry::standard();
         let node_type = registry.get(node).unwrap_or_else(|| panic!("{node} is not registered"));
         let mut ports = IndexMap::new();
@@ -47,7 +52,14 @@ impl Bench {
         for (key, value) in inputs.as_object().unwrap() {
             ports.insert(Arc::from(key.as_str()), Value::from(value));
         }
-        let context = RunContext::default();
+        let context = RunContext {
+            execution_id: Arc::default(),
+            event: None,
+            depth: 0,
+            is_child: false,
+            integration: Value::Undefined,
+            http: HTTP.clone(),
+        };
         Bench { node, ports, configs: IndexMap::new(), cancel: CancellationToken::new(), context }
     }
 

@@ -11,7 +11,7 @@ use crate::{
     config::{Settings, Start},
     execution::FlowsError,
     sysdb::{Enqueued, NewWorkflow, SystemDatabase, WorkflowId, WorkflowView},
-    wire::{self, Format},
+    wire::Format,
     worker::Database,
 };
 
@@ -122,15 +122,11 @@ pub(super) async fn wait(sysdb: &SystemDatabase, id: &WorkflowId, timeout: Durat
 
 /// A workflow's result, or the text of its error.
 pub(super) fn outcome(view: &WorkflowView) -> Result<Json, String> {
-    let payload = view.output.as_deref().or(view.error.as_deref());
-    let decode = |text: &str| {
-        let format = Format::of(view.serialization.as_deref(), payload).map_err(|error| error.to_string())?;
-        format.decode_value(text).map_err(|error| error.to_string())
-    };
+    let format = |text: &str| Format::of(view.serialization.as_deref(), Some(text)).map_err(|error| error.to_string());
     match (view.status.as_str(), &view.output, &view.error) {
-        ("SUCCESS", Some(output), _) => decode(output),
+        ("SUCCESS", Some(output), _) => format(output)?.decode_value(output).map_err(|error| error.to_string()),
         ("SUCCESS", None, _) => Ok(Json::Null),
-        ("ERROR", _, Some(error)) => Err(decode(error).map_or_else(|_| error.clone(), |error| wire::Failure::from_json(&error).message)),
+        ("ERROR", _, Some(error)) => Err(format(error)?.decode_error(error).message),
         (status, ..) => Err(status.to_ascii_lowercase().replace('_', " ")),
     }
 }

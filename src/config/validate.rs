@@ -57,7 +57,7 @@ pub(super) fn problems(settings: &Settings, sources: &Sources) -> Vec<Problem> {
     check.duration("execution.start_timeout", execution.start_timeout, "1ms", "30days");
     check.range("execution.max_waiting", execution.max_waiting.into(), 1, 1_000_000);
     check.range("execution.max_recovery_attempts", execution.max_recovery_attempts.into(), 1, 1_000_000);
-    check.range("execution.max_input", execution.max_input.as_u64(), 1024, 1 << 30);
+    check.range("execution.max_input", execution.max_input.as_u64(), 1024, crate::wire::MAX_PAYLOAD_BYTES as u64);
     check.range("execution.flow_cache", execution.flow_cache as u64, 0, 100_000);
 
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log.level) {

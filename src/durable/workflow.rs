@@ -145,13 +145,10 @@ impl Workflow {
         let Some(step) = self.recorded(function_id, name)? else {
             return Ok(Begun::Run(Step { function_id, name, started_at: now_ms() }));
         };
-        let value = |text: &Option<String>| match text {
-            Some(text) => decode(function_id, step.serialization.as_deref(), text),
-            None => Ok(Json::Null),
-        };
-        Ok(Begun::Recorded(match &step.error {
-            Some(_) => Err(wire::Failure::from_json(&value(&step.error)?)),
-            None => Ok(value(&step.output)?),
+        Ok(Begun::Recorded(match (&step.error, &step.output) {
+            (Some(error), _) => Err(format_of(function_id, step.serialization.as_deref(), error)?.decode_error(error)),
+            (None, Some(output)) => Ok(decode(function_id, step.serialization.as_deref(), output)?),
+            (None, None) => Ok(Json::Null),
         }))
     }
 
@@ -316,9 +313,13 @@ async fn commit(writer: &WriterHandle, control: &Control, checkpoint: Checkpoint
 }
 
 fn decode(function_id: i32, serialization: Option<&str>, text: &str) -> Result<Json, DurableError> {
-    let unreadable = |text: String| DurableError::Unreadable { function_id, text };
-    let format = Format::of(serialization, Some(text)).map_err(|error| unreadable(error.to_string()))?;
-    format.decode_value(text).map_err(|error| unreadable(error.to_string()))
+    let format = format_of(function_id, serialization, text)?;
+    format.decode_value(text).map_err(|error| DurableError::Unreadable { function_id, text: error.to_string() })
+}
+
+fn format_of(function_id: i32, serialization: Option<&str>, text: &str) -> Result<Format, DurableError> {
+    Format::of(serialization, Some(text))
+        .map_err(|error| DurableError::Unreadable { function_id, text: error.to_string() })
 }
 
 /// Milliseconds since the epoch by this machine's clock: for step times, which are for people.

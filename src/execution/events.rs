@@ -23,7 +23,7 @@ pub(super) async fn publish(mut events: mpsc::Receiver<Event>, execution: Arc<st
         let mut values = Vec::new();
         let mut next = Some(first);
         while let Some(event) = next {
-            let value = event.stream_value(&execution);
+            let value = row(&event, &execution);
             bytes += value.len();
             values.push(value);
             next = if bytes < BATCH_BYTES { events.try_recv().ok() } else { None };
@@ -31,4 +31,9 @@ pub(super) async fn publish(mut events: mpsc::Receiver<Event>, execution: Arc<st
         appender.append(values).await?;
     }
     Ok(())
+}
+
+/// An event as a value of the stream.
+pub(super) fn row(event: &Event, execution: &str) -> String {
+    event.stream_value(execution, jiff::Timestamp::now().as_millisecond())
 }

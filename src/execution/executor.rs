@@ -10,7 +10,7 @@
 //! | `executeFlowAtomic`: the engine runs here | 2 | 4 |
 //! | `updateToCompleted`, or `updateToFailed` | 3 | 5 |
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use tokio::sync::mpsc;
@@ -22,10 +22,10 @@ use crate::{
     config::Start,
     durable::{Begun, DurableError, Step, Stop, Workflow},
     flow::{
-        Event,
+        Creation, Event, Value,
         engine::{self, Abort, End, RunOptions},
     },
-    nodes::{Registry, RunContext},
+    nodes::{FlowEvent, RunContext},
     sysdb::{Claimed, Finish},
     wire::{Failure, Format},
 };
@@ -52,8 +52,6 @@ pub struct Executor {
     pub executions: ExecutionStore,
     /// Flows.
     pub flows: FlowStore,
-    /// Node types.
-    pub registry: Arc<Registry>,
     /// Client for nodes that speak HTTP.
     pub http: reqwest::Client,
     /// What an execution may take.
@@ -71,8 +69,14 @@ struct Prepared {
 impl Executor {
     /// Run a claimed workflow to its end, and record the outcome in the form that its client reads.
     pub async fn execute(&self, claimed: &Claimed, workflow: &mut Workflow) -> Result<&'static str, Stop> {
-        let execution = self.execution_id(claimed);
-        let stopped = match self.run(claimed, workflow).await {
+        let task = self.task(claimed);
+        let named = task.as_ref().ok().and_then(|task| task.execution_id.clone());
+        let execution = named.unwrap_or_else(|| claimed.owner.id.as_str().to_owned());
+        let ended = match task {
+            Ok(task) => self.run(claimed, &execution, task, workflow).await,
+            Err(failed) => Err(failed),
+        };
+        let stopped = match ended {
             Ok(outcome) => return Ok(outcome),
             Err(Failed::Stopped(stop)) => stop,
             Err(Failed::Error(failure)) => match self.fail(claimed, &execution, workflow, &failure).await {
@@ -88,13 +92,17 @@ impl Executor {
         Err(stopped)
     }
 
-    async fn run(&self, claimed: &Claimed, workflow: &mut Workflow) -> Result<&'static str, Failed> {
-        let Prepared { task, row, exists, flow } = self.prepare(claimed, workflow).await?;
-        let id: Arc<str> = row.id.as_str().into();
+    async fn run(&self, claimed: &Claimed, id: &str, task: Task, workflow: &mut Workflow) -> Result<&'static str, Failed> {
+        let Prepared { task, row, exists, flow } = self.prepare(id, task, workflow).await?;
 
-        let created = Event::execution_created(&flow.flow, &row.id, &row.owner_id, root(&row), row.parent_execution_id.as_deref(), row.depth);
+        let created = Event::execution_created(&flow.flow, &Creation {
+            execution_id: &row.id,
+            root_execution_id: row.root_execution_id.as_deref().unwrap_or(&row.id),
+            parent_execution_id: row.parent_execution_id.as_deref(),
+            depth: u32::try_from(row.depth).unwrap_or(0),
+        });
         let rows = if exists { Vec::new() } else { vec![self.executions.create(&row)] };
-        workflow.write_stream(&events::STREAM.into(), created.stream_value(&id), rows).await?;
+        workflow.write_stream(&events::STREAM.into(), events::row(&created, &row.id), rows).await?;
 
         if row.parent_execution_id.is_none() && self.waits_for_start(workflow) {
             let signal = workflow.receive(START_TOPIC, self.limits.start_timeout).await?;
@@ -120,12 +128,10 @@ impl Executor {
         Ok("completed")
     }
 
-    /// Read the task, the execution's row and the flow. Nothing is recorded yet.
-    async fn prepare(&self, claimed: &Claimed, workflow: &Workflow) -> Result<Prepared, Failed> {
-        let task = self.task(claimed)?;
-        let id = task.execution_id.clone().unwrap_or_else(|| claimed.owner.id.as_str().to_owned());
+    /// Read the execution's row and the flow. Nothing is recorded yet.
+    async fn prepare(&self, id: &str, task: Task, workflow: &Workflow) -> Result<Prepared, Failed> {
         let control = workflow.control();
-        let row = patiently(control, || self.executions.get(&id)).await?.map_err(|error| Failed::error("DatabaseError", error.to_string()))?;
+        let row = patiently(control, || self.executions.get(id)).await?.map_err(|error| Failed::error("DatabaseError", error.to_string()))?;
         if let Some(row) = row.as_ref().filter(|row| row.has_ended()) {
             return Err(Failed::error("ExecutionEnded", format!("execution \"{id}\" has already ended: it is {}", row.status)));
         }
@@ -139,10 +145,10 @@ impl Executor {
         })?;
         let exists = row.is_some();
         let row = row.unwrap_or_else(|| ExecutionRow {
-            id: id.clone(),
+            id: id.to_owned(),
             flow_id,
             owner_id: flow.owner(),
-            root_execution_id: Some(id),
+            root_execution_id: Some(id.to_owned()),
             parent_execution_id: None,
             status: "created".into(),
             depth: 0,
@@ -183,7 +189,7 @@ impl Executor {
         row: &ExecutionRow,
         flow: &StoredFlow,
     ) -> Result<Json, Failed> {
-        let invalid = |text: String| Failure { name: "InvalidInput".into(), message: text, code: None, data: None };
+        let invalid = |text: String| Failure::new("InvalidInput", text);
         let ready = RunOptions::from_json(&row.options)
             .map_err(|error| invalid(error.to_string()))
             .and_then(|options| Ok((options, flow.flow.bind_inputs(&task.inputs).map_err(|error| invalid(error.to_string()))?)));
@@ -196,7 +202,7 @@ impl Executor {
         };
         let context = RunContext {
             execution_id: row.id.as_str().into(),
-            event: engine::first_event(&row.external_events),
+            event: first_event(&row.external_events),
             depth: u32::try_from(row.depth).unwrap_or(0),
             is_child: row.parent_execution_id.is_some(),
             integration: (&row.integration).into(),
@@ -208,17 +214,17 @@ impl Executor {
             let published =
                 events::publish(receiver, row.id.as_str().into(), workflow.appender(&step, &events::STREAM.into())).await;
             if published.is_err() {
-                abort.abort_with("the event stream can't be written"); // nobody takes its events any more
+                abort.abort("the event stream can't be written"); // nobody takes its events any more
             }
             published
         };
-        let run = engine::run(flow.flow.clone(), self.registry.clone(), options, context, inputs, sender, abort.clone());
+        let run = engine::run(&flow.flow, &options, context, inputs, sender, &abort);
         let control = workflow.control().clone();
         let mut work = std::pin::pin!(async { tokio::join!(run, publish) });
         let (outcome, published) = tokio::select! {
             ended = &mut work => ended,
             stop = control.stopped() => {
-                abort.abort_with(&stop.to_string());
+                abort.abort(stop.to_string().as_str());
                 work.await
             }
         };
@@ -241,8 +247,8 @@ impl Executor {
                 workflow.complete(step, &result, Vec::new()).await?;
                 Ok(result)
             }
-            End::Failed(error) | End::Cancelled(error) => {
-                let failure = Failure { name: "FlowError".into(), message: error, code: None, data: None };
+            End::Failed { error } | End::Cancelled { reason: error } => {
+                let failure = Failure::new("FlowError", error);
                 workflow.fail(step, &failure).await?;
                 Err(Failed::Error(failure))
             }
@@ -271,7 +277,7 @@ impl Executor {
         };
         // The outcome itself was refused, by its size or its content. A plain one must do.
         tracing::error!(%error, "the failure can't be recorded as it is; recording its kind only");
-        let plain = Failure { name: failure.name.clone(), message: error.to_string(), code: None, data: None };
+        let plain = Failure::new(failure.name.as_str(), error.to_string());
         match self.end_with(claimed, execution, workflow, None, &plain).await {
             Ok(()) => Ok("failed"),
             Err(DurableError::Stopped(stop)) => Err(stop),
@@ -296,12 +302,6 @@ impl Executor {
         workflow.finish(last, vec![self.executions.failed(execution, &failure.message)], finish).await
     }
 
-    /// The execution that a claimed row is about, as far as its task can be read.
-    fn execution_id(&self, claimed: &Claimed) -> String {
-        let named = self.task(claimed).ok().and_then(|task| task.execution_id);
-        named.unwrap_or_else(|| claimed.owner.id.as_str().to_owned())
-    }
-
     fn format(&self, claimed: &Claimed) -> Result<Format, Failed> {
         Format::of(claimed.serialization.as_deref(), claimed.inputs.as_deref())
             .map_err(|error| Failed::error("InvalidTask", error.to_string()))
@@ -317,11 +317,14 @@ impl Executor {
     }
 }
 
-fn root(row: &ExecutionRow) -> &str {
-    row.root_execution_id.as_deref().unwrap_or(&row.id)
+/// Element 0 becomes the run's event.
+fn first_event(events: &Json) -> Option<FlowEvent> {
+    let first = events.get(0)?;
+    let name = first.get("eventName")?.as_str()?;
+    Some(FlowEvent { name: name.into(), payload: first.get("payload").map_or(Value::Undefined, Value::from) })
 }
 
 /// JavaScript's truth, for the signal: the server sends `"GO"`.
 fn truthy(value: &Json) -> bool {
-    crate::flow::Value::from(value).is_truthy()
+    Value::from(value).is_truthy()
 }

@@ -14,7 +14,7 @@ pub enum Failed {
 impl Failed {
     /// A failure of this kind and text.
     pub(super) fn error(name: &str, message: impl Into<String>) -> Failed {
-        Failed::Error(Failure { name: name.into(), message: message.into(), code: None, data: None })
+        Failed::Error(Failure::new(name, message))
     }
 }
 

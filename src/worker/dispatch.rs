@@ -211,8 +211,7 @@ impl Starter {
             .unwrap_or_default();
         tracing::error!(text, "execution panicked; this is a bug in fireflow-worker");
         self.status.count(Count::Failed, 1);
-        let failure =
-            Failure { name: "InternalError".into(), message: format!("the worker panicked: {text}"), code: None, data: None };
+        let failure = Failure::new("InternalError", format!("the worker panicked: {text}"));
         let format = Format::of(claimed.serialization.as_deref(), claimed.inputs.as_deref()).unwrap_or(Format::Portable);
         let error = format.encode_error(&failure, claimed.owner.id.as_str());
         let mut writes = vec![Write::Application(self.executor.executions.failed(claimed.owner.id.as_str(), &failure.message))];

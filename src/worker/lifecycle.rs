@@ -357,8 +357,7 @@ fn executor(settings: &Settings, database: &Database) -> Executor {
     let registry = Arc::new(Registry::standard());
     Executor {
         executions: ExecutionStore::new(database.pool.clone(), prefix),
-        flows: FlowStore::new(database.flows.clone(), prefix, registry.clone(), settings.execution.flow_cache),
-        registry,
+        flows: FlowStore::new(database.flows.clone(), prefix, registry, settings.execution.flow_cache),
         http: reqwest::Client::new(),
         limits: Limits {
             start: settings.execution.start,

@@ -11,6 +11,7 @@ mod problems;
 mod snapshot;
 mod stored;
 pub mod stream;
+pub mod text;
 pub mod value;
 
 pub use events::{Creation, Event, EventKind};

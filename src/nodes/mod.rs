@@ -3,6 +3,20 @@
 //! A node type is plain data ([`NodeType`]); its work is a function on a [`NodeRun`], which shows the node's
 //! port values and takes its effects. One file a category.
 
+mod arrays;
+mod control;
+mod data;
+mod decimal;
+mod events;
+mod group;
+mod math;
+mod port;
+#[cfg(test)]
+mod testing;
+mod utilities;
+mod values;
+mod yaml;
+
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -76,7 +90,20 @@ pub struct Registry {
 impl Registry {
     /// The whole catalogue.
     pub fn standard() -> Registry {
-        Registry::default()
+        let mut registry = Registry::default();
+        for types in [
+            values::TYPES,
+            math::TYPES,
+            data::TYPES,
+            control::TYPES,
+            arrays::TYPES,
+            utilities::TYPES,
+            events::TYPES,
+            group::TYPES,
+        ] {
+            types.iter().for_each(|node_type| registry.register(*node_type));
+        }
+        registry
     }
 
     /// Add a type, or replace the one of that name.

@@ -10,9 +10,6 @@ use serde::{Serialize, Serializer};
 
 use super::stream::Channel;
 
-/// How deep lists and objects may nest in a port's value. What walks values relies on it.
-pub const MAX_DEPTH: usize = 256;
-
 /// An object's fields in insertion order.
 pub type Object = IndexMap<Arc<str>, Value>;
 

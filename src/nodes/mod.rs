@@ -7,6 +7,8 @@ mod arrays;
 mod control;
 mod data;
 mod decimal;
+mod events;
+mod group;
 mod math;
 mod port;
 #[cfg(test)]
@@ -89,7 +91,16 @@ impl Registry {
     /// The whole catalogue.
     pub fn standard() -> Registry {
         let mut registry = Registry::default();
-        for types in [values::TYPES, math::TYPES, data::TYPES, control::TYPES, arrays::TYPES, utilities::TYPES] {
+        for types in [
+            values::TYPES,
+            math::TYPES,
+            data::TYPES,
+            control::TYPES,
+            arrays::TYPES,
+            utilities::TYPES,
+            events::TYPES,
+            group::TYPES,
+        ] {
             types.iter().for_each(|node_type| registry.register(*node_type));
         }
         registry

@@ -14,7 +14,7 @@ use crate::flow::events::{self, Data, Event, EventKind};
 use crate::flow::graph::{Binding, Source};
 use crate::flow::model::{ERROR, ERROR_MESSAGE, EXECUTE, Flow, NodeIndex, SUCCESS, SYSTEM_PORTS, Status};
 use crate::flow::snapshot::snapshot;
-use crate::flow::value::MAX_DEPTH;
+use crate::flow::text::MAX_DEPTH;
 use crate::flow::{Input, Value, ports};
 use crate::nodes::{Behaviour, Effect, FlowEvent, NodeError};
 

@@ -24,7 +24,13 @@ fn the_reference_file_holds_the_defaults_and_every_key() {
     let uncommented: String = reference
         .lines()
         .map(|line| match line.strip_prefix("# ") {
-            Some(setting) if setting.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_')) => setting,
+            Some(setting)
+                if setting
+                    .split_once(" = ")
+                    .is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_')) =>
+            {
+                setting
+            }
             _ => line,
         })
         .flat_map(|line| [line, "\n"])
@@ -34,7 +40,11 @@ fn the_reference_file_holds_the_defaults_and_every_key() {
     assert!(full.database.flows_url.is_some());
     let keys = |settings: &Settings| {
         let json = serde_json::to_value(settings).unwrap();
-        json.as_object().unwrap().iter().map(|(name, section)| (name.clone(), section.as_object().unwrap().len())).collect::<Vec<_>>()
+        json.as_object()
+            .unwrap()
+            .iter()
+            .map(|(name, section)| (name.clone(), section.as_object().unwrap().len()))
+            .collect::<Vec<_>>()
     };
     let toml: serde_json::Map<_, _> = ::config::Config::builder()
         .add_source(::config::File::from_str(&uncommented, ::config::FileFormat::Toml))
@@ -42,14 +52,16 @@ fn the_reference_file_holds_the_defaults_and_every_key() {
         .unwrap()
         .try_deserialize()
         .unwrap();
-    let written: Vec<_> = keys(&full).into_iter().map(|(name, _)| (name.clone(), toml[&name].as_object().unwrap().len())).collect();
+    let written: Vec<_> =
+        keys(&full).into_iter().map(|(name, _)| (name.clone(), toml[&name].as_object().unwrap().len())).collect();
     assert_eq!(written, keys(&full), "a key is missing in config/worker.toml");
 }
 
 #[test]
 fn flags_win_over_the_environment_and_that_over_the_file() {
     let file = "[queue]\nname = \"file\"\nworker_concurrency = 2\npolling_interval = \"2s\"\n";
-    let environment = [("FIREFLOW__QUEUE__NAME", "environment"), ("FIREFLOW__QUEUE__WORKER_CONCURRENCY", "3"), ("PATH", "/bin")];
+    let environment =
+        [("FIREFLOW__QUEUE__NAME", "environment"), ("FIREFLOW__QUEUE__WORKER_CONCURRENCY", "3"), ("PATH", "/bin")];
     let settings = load(file, &environment, &[("queue.name", "flag")]).unwrap();
     assert_eq!(settings.queue.name, "flag");
     assert_eq!(settings.queue.worker_concurrency, 3);
@@ -61,16 +73,25 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
 fn database_url_is_taken_from_the_variables_that_the_server_uses() {
     let one = load("", &[("DATABASE_URL", "postgres://one/db")], &[]).unwrap();
     assert_eq!((one.database.url.as_str(), one.database.flows_url.as_deref()), ("postgres://one/db", None));
-    let two = load("", &[("DATABASE_URL", "postgres://main/db"), ("DATABASE_URL_EXECUTIONS", "postgres://executions/db")], &[]).unwrap();
+    let two = load(
+        "",
+        &[("DATABASE_URL", "postgres://main/db"), ("DATABASE_URL_EXECUTIONS", "postgres://executions/db")],
+        &[],
+    )
+    .unwrap();
     assert_eq!(two.database.url, "postgres://executions/db");
     assert_eq!(two.database.flows_url.as_deref(), Some("postgres://main/db"));
-    let explicit = load("", &[("DATABASE_URL", "postgres://one/db"), ("FIREFLOW__DATABASE__URL", "postgres://two/db")], &[]).unwrap();
+    let explicit =
+        load("", &[("DATABASE_URL", "postgres://one/db"), ("FIREFLOW__DATABASE__URL", "postgres://two/db")], &[])
+            .unwrap();
     assert_eq!(explicit.database.url, "postgres://two/db");
 }
 
 #[test]
 fn values_are_written_as_people_write_them() {
-    let settings = load("[worker]\nlease = \"1m 30s\"\n[execution]\nmax_input = \"2MiB\"\nstart = \"signal\"\n", &[], &[]).unwrap();
+    let settings =
+        load("[worker]\nlease = \"1m 30s\"\n[execution]\nmax_input = \"2MiB\"\nstart = \"signal\"\n", &[], &[])
+            .unwrap();
     assert_eq!(settings.worker.lease, Duration::from_secs(90));
     assert_eq!(settings.execution.max_input.as_u64(), 2 << 20);
     assert_eq!(settings.execution.start, Start::Signal);
@@ -86,7 +107,10 @@ fn a_bad_file_is_told_where_it_is_bad_and_what_is_allowed() {
         ("[queue]\nconcurrency = \"many\"", &["worker.toml: queue.concurrency", "\"many\"", "u32"]),
         ("[queue]\nconcurrency = -1", &["worker.toml: queue.concurrency", "-1"]),
         ("[queue]\nconcurrency = 0", &["worker.toml: queue.concurrency: 0 is not allowed; 1 to 100000"]),
-        ("[queue]\nconcurrency = 3\nworker_concurrency = 4", &["worker.toml: queue.worker_concurrency: 4 is more than queue.concurrency (3", "1 to 3"]),
+        (
+            "[queue]\nconcurrency = 3\nworker_concurrency = 4",
+            &["worker.toml: queue.worker_concurrency: 4 is more than queue.concurrency (3", "1 to 3"],
+        ),
         ("[queue]\nworker_concurrency = 200", &["worker.toml: queue.worker_concurrency", "queue.concurrency (100"]),
         ("[queue]\npolling_interval = 5", &["worker.toml: queue.polling_interval", "in quotes"]),
         ("[queue]\npolling_interval = \"5 parsecs\"", &["worker.toml: queue.polling_interval", "5 parsecs"]),
@@ -111,8 +135,14 @@ fn a_bad_file_is_told_where_it_is_bad_and_what_is_allowed() {
 
 #[test]
 fn several_wrong_values_are_told_at_once_and_each_by_its_source() {
-    let error = load("[queue]\nconcurrency = 0\n", &[("FIREFLOW__WORKER__LEASE", "1ms")], &[("database.pool_size", "1")]).unwrap_err();
-    for part in ["worker.toml: queue.concurrency", "variable FIREFLOW__WORKER__LEASE: worker.lease", "command line: database.pool_size"] {
+    let error =
+        load("[queue]\nconcurrency = 0\n", &[("FIREFLOW__WORKER__LEASE", "1ms")], &[("database.pool_size", "1")])
+            .unwrap_err();
+    for part in [
+        "worker.toml: queue.concurrency",
+        "variable FIREFLOW__WORKER__LEASE: worker.lease",
+        "command line: database.pool_size",
+    ] {
         assert!(error.contains(part), "{error}");
     }
     let error = load("", &[("FIREFLOW__QUEUE__CONCURRENCY", "lots")], &[]).unwrap_err();

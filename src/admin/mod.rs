@@ -15,7 +15,9 @@ use crate::{
 
 /// The listener can't be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("can't listen on {address} (admin.listen): {source}; choose another port, 0 for a free one, or admin.enabled = false")]
+#[error(
+    "can't listen on {address} (admin.listen): {source}; choose another port, 0 for a free one, or admin.enabled = false"
+)]
 pub struct ListenError {
     address: SocketAddr,
     source: std::io::Error,

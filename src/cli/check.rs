@@ -31,7 +31,10 @@ impl Check {
                 "system_schema": state.to_string(), "usable": usable,
             }))?;
         } else {
-            let file = global.config.as_ref().map_or_else(|| "environment and defaults".into(), |file| file.display().to_string());
+            let file = global
+                .config
+                .as_ref()
+                .map_or_else(|| "environment and defaults".into(), |file| file.display().to_string());
             output::line(format!("configuration  ok ({file})"));
             output::line("database       reached");
             output::line(format!("system schema  {}: {state}", settings.database.schema));

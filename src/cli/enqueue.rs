@@ -43,7 +43,8 @@ pub struct Enqueue {
 impl Enqueue {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         let settings = global.settings(Vec::new())?;
-        let inputs = self.inputs.iter().map(|input| read_input(input)).collect::<anyhow::Result<Map<String, Json>>>()?;
+        let inputs =
+            self.inputs.iter().map(|input| read_input(input)).collect::<anyhow::Result<Map<String, Json>>>()?;
         let database = Database::connect(&settings).await?;
         let flow = find(&settings, &database, &self.flow).await?;
         let id = WorkflowId::new(self.id.unwrap_or_else(execution_id));
@@ -60,7 +61,10 @@ impl Enqueue {
         }
         let Some(view) = wait(&database.sysdb, &id, self.wait_timeout).await? else {
             let waited = humantime::format_duration(self.wait_timeout);
-            bail!("execution {id} has not ended within {waited}; it goes on. Does a worker serve the queue \"{}\"?", settings.queue.name);
+            bail!(
+                "execution {id} has not ended within {waited}; it goes on. Does a worker serve the queue \"{}\"?",
+                settings.queue.name
+            );
         };
         let outcome = outcome(&view);
         if self.json {
@@ -68,7 +72,9 @@ impl Enqueue {
                 Ok(result) => (result.clone(), Json::Null),
                 Err(error) => (Json::Null, Json::from(error.as_str())),
             };
-            output::json(&json!({"id": id.as_str(), "flow": flow, "status": view.status, "result": result, "error": error}))?;
+            output::json(
+                &json!({"id": id.as_str(), "flow": flow, "status": view.status, "result": result, "error": error}),
+            )?;
         } else {
             match &outcome {
                 Ok(result) => output::line(serde_json::to_string_pretty(result)?),
@@ -87,7 +93,8 @@ pub(super) async fn enqueue(
     flow: &str,
     inputs: Map<String, Json>,
 ) -> anyhow::Result<Enqueued> {
-    let mut task = json!({"executionId": id.as_str(), "flowId": flow, "timestamp": jiff::Timestamp::now().as_millisecond()});
+    let mut task =
+        json!({"executionId": id.as_str(), "flowId": flow, "timestamp": jiff::Timestamp::now().as_millisecond()});
     if !inputs.is_empty() {
         task["inputs"] = Json::Object(inputs);
     }
@@ -109,7 +116,11 @@ pub(super) async fn enqueue(
 }
 
 /// Wait for the end of a workflow; `None` when the time is over.
-pub(super) async fn wait(sysdb: &SystemDatabase, id: &WorkflowId, timeout: Duration) -> anyhow::Result<Option<WorkflowView>> {
+pub(super) async fn wait(
+    sysdb: &SystemDatabase,
+    id: &WorkflowId,
+    timeout: Duration,
+) -> anyhow::Result<Option<WorkflowView>> {
     let until = tokio::time::Instant::now() + timeout;
     loop {
         match sysdb.workflow(id).await? {

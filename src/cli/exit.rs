@@ -5,7 +5,7 @@ use std::{io::IsTerminal as _, process::ExitCode};
 use crate::{
     config::ConfigError,
     postgres,
-    worker::{LeaseError, StartError},
+    worker::{ConnectError, LeaseError, StartError},
 };
 
 /// Refused, or failed.
@@ -46,7 +46,7 @@ fn code(error: &anyhow::Error) -> u8 {
         if cause.is::<ConfigError>() {
             return CONFIGURATION;
         }
-        if cause.is::<postgres::Error>() {
+        if cause.is::<postgres::Error>() || cause.is::<ConnectError>() {
             return UNAVAILABLE;
         }
         match cause.downcast_ref::<StartError>() {

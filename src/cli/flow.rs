@@ -100,7 +100,10 @@ impl Push {
                 output::note(format!("warning: {source}: {problem}"));
             }
             let owner = document.owner.as_deref().or(self.owner.as_deref());
-            let version = store.push(&document.id, &document.data, owner).await.with_context(|| format!("{source}: not stored"))?;
+            let version = store
+                .push(&document.id, &document.data, owner)
+                .await
+                .with_context(|| format!("{source}: not stored"))?;
             if !self.json {
                 output::line(format!("{} version {version}  {}", document.id, document.name));
             }
@@ -117,7 +120,10 @@ impl List {
     async fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         let settings = global.settings(Vec::new())?;
         let database = Database::connect(&settings).await?;
-        let flows = store(&settings, &database).list().await.context("can't list the flows; `fireflow-worker migrate` creates the tables")?;
+        let flows = store(&settings, &database)
+            .list()
+            .await
+            .context("can't list the flows; `fireflow-worker migrate` creates the tables")?;
         if self.json {
             output::json(&flows)?;
             return Ok(ExitCode::SUCCESS);
@@ -127,7 +133,14 @@ impl List {
             return Ok(ExitCode::SUCCESS);
         }
         let rows = flows.into_iter().map(|flow| {
-            vec![flow.id, flow.name, flow.version.to_string(), flow.nodes.to_string(), flow.owner.unwrap_or_default(), flow.created_at]
+            vec![
+                flow.id,
+                flow.name,
+                flow.version.to_string(),
+                flow.nodes.to_string(),
+                flow.owner.unwrap_or_default(),
+                flow.created_at,
+            ]
         });
         output::table(&["ID", "NAME", "VERSION", "NODES", "OWNER", "CREATED"], rows);
         Ok(ExitCode::SUCCESS)

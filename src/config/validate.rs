@@ -12,9 +12,12 @@ pub(super) fn problems(settings: &Settings, sources: &Sources) -> Vec<Problem> {
     let mut check = Check { sources, found: Vec::new() };
     let Settings { database, queue, worker, execution, admin: _, log } = settings;
 
-    check.that(!database.url.trim().is_empty(), "database.url", || {
-        "is empty; expected postgres://user@host/database".into()
-    });
+    let urls = [("database.url", Some(&database.url)), ("database.flows_url", database.flows_url.as_ref())];
+    for (key, url) in urls.into_iter().filter_map(|(key, url)| Some((key, url?))) {
+        if let Err(error) = url.parse::<crate::postgres::DatabaseUrl>() {
+            check.wrong(key, error.to_string());
+        }
+    }
     check.identifier("database.schema", &database.schema);
     check.identifier("database.table_prefix", &database.table_prefix);
     check.range("database.pool_size", database.pool_size as u64, 2, 1000);

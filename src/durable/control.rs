@@ -20,7 +20,9 @@ impl std::fmt::Display for Stop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Stop::Lost(None) => f.write_str("the workflow was deleted"),
-            Stop::Lost(Some(status)) => write!(f, "the workflow is no longer owned by this worker; its status is {status}"),
+            Stop::Lost(Some(status)) => {
+                write!(f, "the workflow is no longer owned by this worker; its status is {status}")
+            }
             Stop::HandBack => f.write_str("the worker gives the workflow back to the queue"),
         }
     }

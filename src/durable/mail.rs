@@ -9,7 +9,10 @@ use std::{
 use tokio::sync::{Notify, broadcast, broadcast::error::RecvError};
 use tokio_util::sync::CancellationToken;
 
-use crate::sysdb::{SystemDatabase, WorkflowId};
+use crate::{
+    postgres::Event,
+    sysdb::{SystemDatabase, WorkflowId},
+};
 
 /// Pause between looks while announcements arrive: they make looks prompt, this one makes them certain.
 const POLL: Duration = Duration::from_secs(1);
@@ -42,16 +45,23 @@ impl MailRoom {
     }
 
     /// Serve until `stop`: on each announcement (the payload is `workflow::topic`), and once a second.
-    pub async fn run(self, sysdb: SystemDatabase, mut announcements: broadcast::Receiver<String>, stop: CancellationToken) {
+    pub async fn run(
+        self,
+        sysdb: SystemDatabase,
+        mut announcements: broadcast::Receiver<Event>,
+        stop: CancellationToken,
+    ) {
         let mut deaf = false;
         loop {
             tokio::select! {
                 heard = announcements.recv(), if !deaf => match heard {
-                    Ok(payload) => {
-                        self.wake(|(id, topic)| payload == format!("{id}::{topic}"));
+                    Ok(Event::Notified(notification)) => {
+                        self.wake(|(id, topic)| *notification.payload == format!("{id}::{topic}"));
                         continue;
                     }
-                    Err(RecvError::Lagged(_)) => {}
+                    Ok(Event::Lost) => continue,
+                    // Something may have been missed: look.
+                    Ok(Event::Listening) | Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => deaf = true,
                 },
                 () = tokio::time::sleep(POLL) => {}

@@ -153,7 +153,12 @@ impl Workflow {
     }
 
     /// Record a step with its value, and with it rows of the application's tables.
-    pub async fn complete(&mut self, step: Step, value: &Json, rows: Vec<ApplicationWrite>) -> Result<(), DurableError> {
+    pub async fn complete(
+        &mut self,
+        step: Step,
+        value: &Json,
+        rows: Vec<ApplicationWrite>,
+    ) -> Result<(), DurableError> {
         let step = step.record(Some(value.to_string()), None);
         let mut writes = vec![Write::Step(step)];
         writes.extend(rows.into_iter().map(Write::Application));
@@ -167,9 +172,19 @@ impl Workflow {
     }
 
     /// Append to a stream, recorded as a step of its own, and with it rows of the application's tables.
-    pub async fn write_stream(&mut self, key: &Arc<str>, value: String, rows: Vec<ApplicationWrite>) -> Result<(), DurableError> {
+    pub async fn write_stream(
+        &mut self,
+        key: &Arc<str>,
+        value: String,
+        rows: Vec<ApplicationWrite>,
+    ) -> Result<(), DurableError> {
         let Begun::Run(step) = self.begin("DBOS.writeStream")? else { return Ok(()) };
-        let append = Append { key: key.clone(), values: vec![value], function_id: step.function_id, serialization: Some(PORTABLE) };
+        let append = Append {
+            key: key.clone(),
+            values: vec![value],
+            function_id: step.function_id,
+            serialization: Some(PORTABLE),
+        };
         let mut writes = vec![Write::Step(step.record(None, None)), Write::Append(append)];
         writes.extend(rows.into_iter().map(Write::Application));
         self.commit(writes).await.map(drop)
@@ -231,8 +246,14 @@ impl Workflow {
     }
 
     /// End the workflow: its last step, rows of the application's tables and the outcome become durable together.
-    pub async fn finish(&mut self, last: Option<Step>, rows: Vec<ApplicationWrite>, finish: Finish) -> Result<(), DurableError> {
-        let mut writes: Vec<Write> = last.map(|step| Write::Step(step.record(Some("null".into()), None))).into_iter().collect();
+    pub async fn finish(
+        &mut self,
+        last: Option<Step>,
+        rows: Vec<ApplicationWrite>,
+        finish: Finish,
+    ) -> Result<(), DurableError> {
+        let mut writes: Vec<Write> =
+            last.map(|step| Write::Step(step.record(Some("null".into()), None))).into_iter().collect();
         writes.extend(rows.into_iter().map(Write::Application));
         writes.push(Write::Finish(finish));
         self.commit(writes).await.map(drop)
@@ -305,7 +326,11 @@ impl Appender {
 
 /// Wait for the commit, unless the workflow has to stop: a database that is away must not hold it. What is on its way then
 /// may still become durable, which the token allows as long as the row is ours.
-async fn commit(writer: &WriterHandle, control: &Control, checkpoint: Checkpoint) -> Result<Option<Message>, DurableError> {
+async fn commit(
+    writer: &WriterHandle,
+    control: &Control,
+    checkpoint: Checkpoint,
+) -> Result<Option<Message>, DurableError> {
     tokio::select! {
         received = writer.commit(checkpoint) => Ok(received?),
         stop = control.stopped() => Err(DurableError::Stopped(stop)),

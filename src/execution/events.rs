@@ -17,7 +17,11 @@ pub(super) const AHEAD: usize = 256;
 const BATCH_BYTES: usize = 4 << 20;
 
 /// Write events until the engine has ended; all of them are durable on return.
-pub(super) async fn publish(mut events: mpsc::Receiver<Event>, execution: Arc<str>, appender: Appender) -> Result<(), DurableError> {
+pub(super) async fn publish(
+    mut events: mpsc::Receiver<Event>,
+    execution: Arc<str>,
+    appender: Appender,
+) -> Result<(), DurableError> {
     while let Some(first) = events.recv().await {
         let mut bytes = 0;
         let mut values = Vec::new();

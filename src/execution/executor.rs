@@ -92,15 +92,24 @@ impl Executor {
         Err(stopped)
     }
 
-    async fn run(&self, claimed: &Claimed, id: &str, task: Task, workflow: &mut Workflow) -> Result<&'static str, Failed> {
+    async fn run(
+        &self,
+        claimed: &Claimed,
+        id: &str,
+        task: Task,
+        workflow: &mut Workflow,
+    ) -> Result<&'static str, Failed> {
         let Prepared { task, row, exists, flow } = self.prepare(id, task, workflow).await?;
 
-        let created = Event::execution_created(&flow.flow, &Creation {
-            execution_id: &row.id,
-            root_execution_id: row.root_execution_id.as_deref().unwrap_or(&row.id),
-            parent_execution_id: row.parent_execution_id.as_deref(),
-            depth: u32::try_from(row.depth).unwrap_or(0),
-        });
+        let created = Event::execution_created(
+            &flow.flow,
+            &Creation {
+                execution_id: &row.id,
+                root_execution_id: row.root_execution_id.as_deref().unwrap_or(&row.id),
+                parent_execution_id: row.parent_execution_id.as_deref(),
+                depth: u32::try_from(row.depth).unwrap_or(0),
+            },
+        );
         let rows = if exists { Vec::new() } else { vec![self.executions.create(&row)] };
         workflow.write_stream(&events::STREAM.into(), events::row(&created, &row.id), rows).await?;
 
@@ -131,13 +140,21 @@ impl Executor {
     /// Read the execution's row and the flow. Nothing is recorded yet.
     async fn prepare(&self, id: &str, task: Task, workflow: &Workflow) -> Result<Prepared, Failed> {
         let control = workflow.control();
-        let row = patiently(control, || self.executions.get(id)).await?.map_err(|error| Failed::error("DatabaseError", error.to_string()))?;
+        let row = patiently(control, || self.executions.get(id))
+            .await?
+            .map_err(|error| Failed::error("DatabaseError", error.to_string()))?;
         if let Some(row) = row.as_ref().filter(|row| row.has_ended()) {
-            return Err(Failed::error("ExecutionEnded", format!("execution \"{id}\" has already ended: it is {}", row.status)));
+            return Err(Failed::error(
+                "ExecutionEnded",
+                format!("execution \"{id}\" has already ended: it is {}", row.status),
+            ));
         }
         let flow_id = task.flow_id.clone().or_else(|| row.as_ref().map(|row| row.flow_id.clone()));
         let Some(flow_id) = flow_id else {
-            return Err(Failed::error("UnknownExecution", format!("there is no execution \"{id}\", and the task names no flow")));
+            return Err(Failed::error(
+                "UnknownExecution",
+                format!("there is no execution \"{id}\", and the task names no flow"),
+            ));
         };
         let flow = patiently(control, || self.flows.get(&flow_id)).await?.map_err(|error| match error {
             FlowsError::Unknown(_) => Failed::error("UnknownFlow", error.to_string()),
@@ -158,7 +175,10 @@ impl Executor {
         });
         let deepest = MAX_DEPTH.max(task.max_depth.unwrap_or(0));
         if u64::try_from(row.depth).unwrap_or(0) > deepest {
-            return Err(Failed::error("DepthExceeded", format!("executions nest {} deep; at most {deepest} are allowed", row.depth)));
+            return Err(Failed::error(
+                "DepthExceeded",
+                format!("executions nest {} deep; at most {deepest} are allowed", row.depth),
+            ));
         }
         Ok(Prepared { task, row, exists, flow })
     }
@@ -190,9 +210,10 @@ impl Executor {
         flow: &StoredFlow,
     ) -> Result<Json, Failed> {
         let invalid = |text: String| Failure::new("InvalidInput", text);
-        let ready = RunOptions::from_json(&row.options)
-            .map_err(|error| invalid(error.to_string()))
-            .and_then(|options| Ok((options, flow.flow.bind_inputs(&task.inputs).map_err(|error| invalid(error.to_string()))?)));
+        let ready =
+            RunOptions::from_json(&row.options).map_err(|error| invalid(error.to_string())).and_then(|options| {
+                Ok((options, flow.flow.bind_inputs(&task.inputs).map_err(|error| invalid(error.to_string()))?))
+            });
         let (options, inputs) = match ready {
             Ok(ready) => ready,
             Err(failure) => {
@@ -210,9 +231,9 @@ impl Executor {
         };
         let (sender, receiver) = mpsc::channel(events::AHEAD);
         let abort = Abort::default();
+        let appender = workflow.appender(&step, &events::STREAM.into());
         let publish = async {
-            let published =
-                events::publish(receiver, row.id.as_str().into(), workflow.appender(&step, &events::STREAM.into())).await;
+            let published = events::publish(receiver, row.id.as_str().into(), appender).await;
             if published.is_err() {
                 abort.abort("the event stream can't be written"); // nobody takes its events any more
             }
@@ -242,7 +263,10 @@ impl Executor {
                     "outputs": outcome.outputs,
                 });
                 if !outcome.emitted.is_empty() {
-                    tracing::warn!(events = outcome.emitted.len(), "the flow emitted events; child executions are not started yet");
+                    tracing::warn!(
+                        events = outcome.emitted.len(),
+                        "the flow emitted events; child executions are not started yet"
+                    );
                 }
                 workflow.complete(step, &result, Vec::new()).await?;
                 Ok(result)

@@ -111,7 +111,8 @@ impl FlowStore {
             // The tag matched, so it was remembered.
             return known.map(|(_, flow)| flow).ok_or_else(|| FlowsError::Unknown(id.to_owned()));
         };
-        let loaded = Flow::load(&data, &self.registry).map_err(|error| FlowsError::Unusable { id: id.to_owned(), error })?;
+        let loaded =
+            Flow::load(&data, &self.registry).map_err(|error| FlowsError::Unusable { id: id.to_owned(), error })?;
         for problem in &loaded.problems {
             tracing::warn!(flow = id, %problem, "the flow has a problem; the rest of it runs");
         }

@@ -29,7 +29,10 @@ impl Transient for super::FlowsError {
 }
 
 /// Try until it works, fails for good, or the workflow has to stop.
-pub(super) async fn patiently<T, E, F>(control: &Control, mut attempt: impl FnMut() -> F) -> Result<Result<T, E>, DurableError>
+pub(super) async fn patiently<T, E, F>(
+    control: &Control,
+    mut attempt: impl FnMut() -> F,
+) -> Result<Result<T, E>, DurableError>
 where
     E: Transient + std::fmt::Display,
     F: Future<Output = Result<T, E>>,

@@ -25,7 +25,9 @@ pub struct Task {
 
 /// The argument isn't a task.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the task argument is not usable: {0}; expected one object such as {{\"flowId\": \"...\", \"inputs\": {{...}}}}")]
+#[error(
+    "the task argument is not usable: {0}; expected one object such as {{\"flowId\": \"...\", \"inputs\": {{...}}}}"
+)]
 pub struct TaskError(String);
 
 impl Task {
@@ -70,7 +72,12 @@ fn text(fields: &Map<String, Json>, key: &str) -> Result<Option<String>, TaskErr
     }
 }
 
-fn shaped(fields: &Map<String, Json>, key: &str, expected: &str, fits: fn(&Json) -> bool) -> Result<Option<Json>, TaskError> {
+fn shaped(
+    fields: &Map<String, Json>,
+    key: &str,
+    expected: &str,
+    fits: fn(&Json) -> bool,
+) -> Result<Option<Json>, TaskError> {
     match fields.get(key) {
         None | Some(Json::Null) => Ok(None),
         Some(value) if fits(value) => Ok(Some(value.clone())),

@@ -105,7 +105,7 @@ UPDATE {s}.workflow_status w
   FROM pick LEFT JOIN {s}.workflow_input i USING (workflow_uuid)
  WHERE w.workflow_uuid = pick.workflow_uuid AND w.status = 'ENQUEUED'
 RETURNING w.workflow_uuid, w.name, w.serialization, w.priority, w.created_at,
-          CASE WHEN octet_length(COALESCE(i.inputs, w.inputs)) <= $11 THEN COALESCE(i.inputs, w.inputs) END AS inputs,
+          CASE WHEN octet_length(COALESCE(i.inputs, w.inputs)) <= $11::bigint THEN COALESCE(i.inputs, w.inputs) END AS inputs,
           COALESCE(octet_length(COALESCE(i.inputs, w.inputs)), 0)::bigint AS inputs_size,
           w.inputs IS NOT NULL AS legacy, w.recovery_attempts, w.workflow_deadline_epoch_ms,
           EXISTS (SELECT FROM {s}.operation_outputs o WHERE o.workflow_uuid = w.workflow_uuid) AS has_history";

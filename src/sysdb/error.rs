@@ -19,8 +19,8 @@ impl SysdbError {
     pub fn is_transient(&self) -> bool {
         match self {
             SysdbError::Query(error) => crate::postgres::is_transient(error),
-            SysdbError::Pool(PoolError::Backend(error)) => crate::postgres::is_transient(error),
-            SysdbError::Pool(error) => matches!(error, PoolError::Timeout(_)),
+            // Whatever keeps us from connecting is not the fault of the work that waits for it.
+            SysdbError::Pool(_) => true,
         }
     }
 }

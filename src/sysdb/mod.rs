@@ -12,6 +12,7 @@ mod messages;
 mod notify;
 mod query;
 mod recover;
+pub mod schema;
 mod sweep;
 mod version;
 mod writer;

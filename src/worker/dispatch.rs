@@ -168,7 +168,7 @@ impl Starter {
             }
             Ok(Ok(_)) => self.status.count(Count::Failed, 1),
             Ok(Err(stop)) => self.stopped(&stop, &place),
-            Err(panic) => self.panicked(&claimed, panic.as_ref()).await,
+            Err(panic) => self.panicked(&claimed, &panic_text(panic)).await,
         }
     }
 
@@ -203,18 +203,15 @@ impl Starter {
     }
 
     /// A bug of ours. The row must not stay PENDING while this worker lives, nor be tried again for ever.
-    async fn panicked(&self, claimed: &Claimed, panic: &(dyn std::any::Any + Send)) {
-        let text = panic
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_default();
+    async fn panicked(&self, claimed: &Claimed, text: &str) {
         tracing::error!(text, "execution panicked; this is a bug in fireflow-worker");
         self.status.count(Count::Failed, 1);
         let failure = Failure::new("InternalError", format!("the worker panicked: {text}"));
-        let format = Format::of(claimed.serialization.as_deref(), claimed.inputs.as_deref()).unwrap_or(Format::Portable);
+        let format =
+            Format::of(claimed.serialization.as_deref(), claimed.inputs.as_deref()).unwrap_or(Format::Portable);
         let error = format.encode_error(&failure, claimed.owner.id.as_str());
-        let mut writes = vec![Write::Application(self.executor.executions.failed(claimed.owner.id.as_str(), &failure.message))];
+        let mut writes =
+            vec![Write::Application(self.executor.executions.failed(claimed.owner.id.as_str(), &failure.message))];
         writes.push(Write::Finish(Finish { outcome: Err(error), legacy: claimed.legacy }));
         if let Err(error) = self.writer.commit(Checkpoint { owner: claimed.owner.clone(), writes }).await {
             tracing::error!(%error, "can't record the panic");
@@ -226,5 +223,12 @@ impl Starter {
             Ok(_) => tracing::error!("execution was started too often; parked as MAX_RECOVERY_ATTEMPTS_EXCEEDED"),
             Err(error) => tracing::error!(%error, "can't park an execution that was started too often"),
         }
+    }
+}
+
+fn panic_text(panic: Box<dyn std::any::Any + Send>) -> String {
+    match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => panic.downcast_ref::<&str>().map_or_else(String::new, |text| (*text).to_owned()),
     }
 }

@@ -75,7 +75,9 @@ impl Leases {
         let mut waited_for: Option<Uuid> = None;
         loop {
             let asked = Instant::now();
-            let Some(holder) = self.try_acquire(me, registration, replace).await? else { return Ok(asked + self.lease) };
+            let Some(holder) = self.try_acquire(me, registration, replace).await? else {
+                return Ok(asked + self.lease);
+            };
             if me.is_gone(holder.namespace.as_deref(), holder.pid, holder.started) {
                 tracing::info!(pid = holder.pid, "the worker's earlier process is gone; taking over its lease");
                 replace = Some(holder.incarnation);
@@ -83,10 +85,17 @@ impl Leases {
             }
             let same_machine = me.namespace.is_some() && me.namespace == holder.namespace;
             if same_machine || waited_for == Some(holder.incarnation) {
-                return Err(LeaseError::Held { id: me.id.clone(), host: holder.host, pid: holder.pid, until: holder.until });
+                return Err(LeaseError::Held {
+                    id: me.id.clone(),
+                    host: holder.host,
+                    pid: holder.pid,
+                    until: holder.until,
+                });
             }
             tracing::warn!(
-                host = holder.host, pid = holder.pid, until = holder.until,
+                host = holder.host,
+                pid = holder.pid,
+                until = holder.until,
                 "another process holds this worker's id; waiting whether it renews its lease"
             );
             waited_for = Some(holder.incarnation);
@@ -94,7 +103,12 @@ impl Leases {
         }
     }
 
-    async fn try_acquire(&self, me: &Identity, registration: &Registration<'_>, replace: Option<Uuid>) -> Result<Option<Holder>, SysdbError> {
+    async fn try_acquire(
+        &self,
+        me: &Identity,
+        registration: &Registration<'_>,
+        replace: Option<Uuid>,
+    ) -> Result<Option<Holder>, SysdbError> {
         let client = self.pool.get().await?;
         let seconds = self.lease.as_secs_f64();
         let taken = client
@@ -220,7 +234,12 @@ impl Leases {
     }
 
     /// Put back on the queue what this worker's earlier lives left. Nothing of the present life may run yet.
-    pub async fn recover_own(&self, sysdb: &SystemDatabase, me: &Identity, application: &str) -> Result<Vec<String>, SysdbError> {
+    pub async fn recover_own(
+        &self,
+        sysdb: &SystemDatabase,
+        me: &Identity,
+        application: &str,
+    ) -> Result<Vec<String>, SysdbError> {
         let mut client = self.pool.get().await?;
         let transaction = client.transaction().await?;
         let recovered = sysdb.recover(&transaction, std::slice::from_ref(&me.id), application).await?;
@@ -230,11 +249,19 @@ impl Leases {
 
     /// Put back on the queue what workers with an expired lease left. Their rows stay locked meanwhile, so that none of
     /// them comes back to life between the look and the update. Also forgets workers that are long dead.
-    pub async fn recover_dead(&self, sysdb: &SystemDatabase, me: &Identity, application: &str) -> Result<Vec<String>, SysdbError> {
+    pub async fn recover_dead(
+        &self,
+        sysdb: &SystemDatabase,
+        me: &Identity,
+        application: &str,
+    ) -> Result<Vec<String>, SysdbError> {
         let mut client = self.pool.get().await?;
         let transaction = client.transaction().await?;
         let statement = transaction
-            .prepare_cached(&format!("SELECT id FROM {} WHERE expires_at <= now() AND id <> $1 FOR UPDATE SKIP LOCKED", self.table))
+            .prepare_cached(&format!(
+                "SELECT id FROM {} WHERE expires_at <= now() AND id <> $1 FOR UPDATE SKIP LOCKED",
+                self.table
+            ))
             .await?;
         let rows = transaction.query(&statement, &[&me.id]).await?;
         let dead = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;

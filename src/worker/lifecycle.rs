@@ -33,7 +33,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub enum StartError {
     /// The database can't be reached, or refuses us.
     #[error(transparent)]
-    Connect(#[from] postgres::Error),
+    Connect(#[from] ConnectError),
     /// A schema is missing, half made, or of another generation.
     #[error(transparent)]
     Schema(#[from] sysdb::schema::SchemaError),
@@ -43,6 +43,24 @@ pub enum StartError {
     /// The database failed in the middle.
     #[error(transparent)]
     Database(#[from] SysdbError),
+}
+
+/// No connection.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The URL can't be used.
+    #[error("database.url: {0}")]
+    Url(#[from] postgres::UrlError),
+    /// The database can't be reached, or refuses us.
+    #[error(transparent)]
+    Refused(#[from] postgres::Error),
+}
+
+impl ConnectError {
+    fn is_transient(&self) -> bool {
+        matches!(self, ConnectError::Refused(error) if error.is_transient())
+    }
 }
 
 /// The databases of a worker.
@@ -56,6 +74,8 @@ pub struct Database {
     pub lease: Pool,
     /// The system database on `pool`.
     pub sysdb: SystemDatabase,
+    /// How `pool` connects.
+    settings: postgres::Settings,
 }
 
 /// Run a worker until `shutdown`: connect, check or create the schemas, register, recover, serve, drain.
@@ -118,8 +138,11 @@ async fn take_over(
     status: &Status,
 ) -> Result<Instant, StartError> {
     let worker = &settings.worker;
-    let registration =
-        Registration { application: &worker.application_name, version: &worker.application_version, queue: &settings.queue.name };
+    let registration = Registration {
+        application: &worker.application_name,
+        version: &worker.application_version,
+        queue: &settings.queue.name,
+    };
     let valid_until = leases.acquire(me, &registration).await?;
     let mut recovered = leases.recover_own(&database.sysdb, me, &worker.application_name).await?;
     recovered.extend(leases.recover_dead(&database.sysdb, me, &worker.application_name).await?);
@@ -149,8 +172,9 @@ async fn work(
     services.spawn(notify);
     let (writer, write) = Writer::new(database.sysdb.clone(), notifier);
     services.spawn(write.run(serving.clone()));
-    let listener = postgres::Listener::start(postgres_settings(settings), &[sysdb::MESSAGES], serving.clone());
-    services.spawn(mail.clone().run(database.sysdb.clone(), listener, serving.clone()));
+    let listener = postgres::Listener::new(database.settings.clone(), &[sysdb::MESSAGES]);
+    services.spawn(mail.clone().run(database.sysdb.clone(), listener.subscribe(), serving.clone()));
+    services.spawn(listener.run(serving.clone()));
     let starter = Arc::new(Starter {
         sysdb: database.sysdb.clone(),
         executor: executor(settings, database),
@@ -205,7 +229,11 @@ async fn work(
     match lost {
         Some(reason) => {
             status.enter(Phase::Suspended);
-            tracing::error!(reason, executions = running.len(), "lease lost; everything that runs here stops, others may take it");
+            tracing::error!(
+                reason,
+                executions = running.len(),
+                "lease lost; everything that runs here stops, others may take it"
+            );
             running.stop_all(&Stop::Lost(Some("PENDING, under a lost lease".into())));
             wait(&tasks).await;
             let _ = running.take_handed_back();
@@ -273,7 +301,9 @@ async fn drain(
             status.count(Count::HandedBack, released as u64);
             tracing::info!(executions = released, "given back to the queue");
         }
-        Ok(Err(error)) => tracing::error!(%error, executions = owners.len(), "can't give back; the next recovery does it"),
+        Ok(Err(error)) => {
+            tracing::error!(%error, executions = owners.len(), "can't give back; the next recovery does it")
+        }
         Err(_) => tracing::error!(executions = owners.len(), "can't give back in time; the next recovery does it"),
     }
 }
@@ -291,7 +321,7 @@ async fn connect(settings: &Settings, shutdown: &Shutdown) -> Result<Option<Data
     loop {
         match Database::connect(settings).await {
             Ok(database) => return Ok(Some(database)),
-            Err(error) if error.may_pass() && Instant::now() + pause < until => {
+            Err(error) if error.is_transient() && Instant::now() + pause < until => {
                 tracing::warn!(%error, "waiting for the database");
             }
             Err(error) => return Err(error.into()),
@@ -306,26 +336,25 @@ async fn connect(settings: &Settings, shutdown: &Shutdown) -> Result<Option<Data
 
 impl Database {
     /// Connect to all databases of these settings, and make sure that they answer.
-    pub async fn connect(settings: &Settings) -> Result<Database, postgres::Error> {
-        let own = postgres_settings(settings);
-        let pool = postgres::connect(&own).await?;
-        let flows = match &settings.database.flows_url {
-            Some(url) => postgres::connect(&postgres::Settings { url: url.clone(), ..own.clone() }).await?,
+    pub async fn connect(settings: &Settings) -> Result<Database, ConnectError> {
+        let Settings { database, .. } = settings;
+        let to = |url: &str| {
+            Ok::<_, ConnectError>(postgres::Settings {
+                pool_size: database.pool_size,
+                connect_timeout: database.connect_timeout,
+                acquire_timeout: database.connect_timeout,
+                ..postgres::Settings::new(url.parse()?)
+            })
+        };
+        let settings = to(&database.url)?;
+        let pool = postgres::connect(&settings).await?;
+        let flows = match &database.flows_url {
+            Some(url) => postgres::connect(&to(url)?).await?,
             None => pool.clone(),
         };
-        let lease = postgres::connect(&postgres::Settings { pool_size: 1, ..own }).await?;
-        let sysdb = SystemDatabase::new(pool.clone(), &settings.database.schema);
-        Ok(Database { pool, flows, lease, sysdb })
-    }
-}
-
-/// What the driver needs to know.
-pub(crate) fn postgres_settings(settings: &Settings) -> postgres::Settings {
-    postgres::Settings {
-        url: settings.database.url.clone(),
-        pool_size: settings.database.pool_size,
-        connect_timeout: settings.database.connect_timeout,
-        application_name: "fireflow-worker".into(),
+        let lease = postgres::connect(&postgres::Settings { pool_size: 1, ..settings.clone() }).await?;
+        let sysdb = SystemDatabase::new(pool.clone(), &database.schema);
+        Ok(Database { pool, flows, lease, sysdb, settings })
     }
 }
 

@@ -11,6 +11,6 @@ mod status;
 
 pub use identity::Identity;
 pub use lease::LeaseError;
-pub use lifecycle::{Database, StartError, run, serve};
+pub use lifecycle::{ConnectError, Database, StartError, run, serve};
 pub use signals::{Drain, Shutdown};
 pub use status::{Phase, Snapshot, Status};

@@ -66,7 +66,10 @@ impl Shutdown {
                         tracing::warn!(signal = name, "second signal: giving running executions back at once");
                         shutdown.begin(Drain::AtOnce);
                     } else {
-                        tracing::info!(signal = name, "draining: no new executions; a second signal gives running ones back at once");
+                        tracing::info!(
+                            signal = name,
+                            "draining: no new executions; a second signal gives running ones back at once"
+                        );
                         shutdown.begin(Drain::Graceful);
                     }
                 }

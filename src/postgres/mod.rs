@@ -1,3 +1,16 @@
 //! Pool, TLS, listener, and the embedded server for `dev` and the tests.
 
 pub mod embedded;
+
+mod connect;
+mod error;
+mod listener;
+mod settings;
+mod tls;
+mod url;
+
+pub use connect::{Target, connect, pool, single};
+pub use error::{Error, is_transient};
+pub use listener::{Event, Listener, Notification};
+pub use settings::{PlanCache, Settings};
+pub use url::{DatabaseUrl, UrlError};

@@ -1,5 +1,7 @@
 //! The private PostgreSQL server: it starts, keeps its data, and never outlives its owner.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

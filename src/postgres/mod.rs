@@ -2,7 +2,15 @@
 
 pub mod embedded;
 
-/// Whether the same call may succeed later (stub until the room is filled).
-pub fn is_transient(error: &tokio_postgres::Error) -> bool {
-    error.is_closed()
-}
+mod connect;
+mod error;
+mod listener;
+mod settings;
+mod tls;
+mod url;
+
+pub use connect::{Target, connect, pool, single};
+pub use error::{Error, is_transient};
+pub use listener::{Event, Listener, Notification};
+pub use settings::{PlanCache, Settings};
+pub use url::{DatabaseUrl, UrlError};

@@ -1,0 +1,134 @@
+//! Connections: a pool for statements, and single ones for what holds a session.
+
+use std::fmt;
+use std::time::Duration;
+
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
+use tokio_postgres::config::{Host, TargetSessionAttrs};
+use tokio_postgres::{Client, Config, Connection, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::settings::Settings;
+use super::{Error, tls};
+
+/// What is connected to, for messages: everything but the password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Hosts with ports, or socket folders.
+    pub host: String,
+    /// Database.
+    pub database: String,
+    /// User; none when the URL names none.
+    pub user: Option<String>,
+}
+
+impl Target {
+    pub(super) fn of(config: &Config) -> Target {
+        let ports = config.get_ports();
+        let port = |index: usize| ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+        let mut hosts: Vec<String> = Vec::new();
+        for (index, host) in config.get_hosts().iter().enumerate() {
+            hosts.push(match host {
+                Host::Tcp(name) => format!("{name}:{}", port(index)),
+                #[cfg(unix)]
+                Host::Unix(path) => format!("{}/.s.PGSQL.{}", path.display(), port(index)),
+            });
+        }
+        if hosts.is_empty() {
+            let addresses = config.get_hostaddrs().iter().enumerate();
+            hosts.extend(addresses.map(|(index, address)| format!("{address}:{}", port(index))));
+        }
+        let user = config.get_user().map(str::to_owned);
+        // PostgreSQL's own default: the database is named like the user.
+        let database = config.get_dbname().map(str::to_owned).or(user.clone()).unwrap_or_default();
+        Target { host: hosts.join(","), database, user }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "database \"{}\" at {}", self.database, self.host)?;
+        match &self.user {
+            Some(user) => write!(f, " as user {user}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A pool that has proven itself by one connection.
+///
+/// # Errors
+/// The first connection failed; [`Error::is_transient`] tells whether waiting helps.
+pub async fn connect(settings: &Settings) -> Result<Pool, Error> {
+    let pool = pool(settings)?;
+    match pool.get().await {
+        Ok(_) => Ok(pool),
+        Err(error) => Err(Error::of_pool(&settings.url.target(), &error, settings.acquire_timeout)),
+    }
+}
+
+/// A pool that connects when it is first asked.
+///
+/// # Errors
+/// Only the TLS settings can be wrong here.
+pub fn pool(settings: &Settings) -> Result<Pool, Error> {
+    let (config, tls) = prepare(settings)?;
+    // A connection that was lost meanwhile is noticed by its own task; asking the server each time costs a round trip.
+    let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_config(config, tls, manager);
+    let setup = settings.session_setup();
+    let builder = Pool::builder(manager)
+        .max_size(settings.pool_size.max(1))
+        .timeouts(Timeouts {
+            wait: Some(settings.acquire_timeout),
+            create: Some(settings.connect_timeout),
+            recycle: Some(settings.connect_timeout),
+        })
+        .runtime(Runtime::Tokio1)
+        .post_create(Hook::async_fn(move |client, _| {
+            let setup = setup.clone();
+            Box::pin(async move { client.batch_execute(&setup).await.map_err(HookError::Backend) })
+        }));
+    // The builder only fails when time-outs have no runtime.
+    builder.build().map_err(|error| Error::Other {
+        target: settings.url.target(),
+        why: error.to_string(),
+        transient: false,
+    })
+}
+
+/// The driver's half of a single connection; it must be polled for anything to happen.
+pub type Driver = Connection<Socket, <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream>;
+
+/// One connection outside the pool, with its driver still to be run and its session not yet set up by
+/// [`Settings`]: for what holds a session, such as LISTEN.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn single(settings: &Settings) -> Result<(Client, Driver), Error> {
+    let (config, tls) = prepare(settings)?;
+    let target = settings.url.target();
+    match tokio::time::timeout(settings.connect_timeout, config.connect(tls)).await {
+        Ok(result) => result.map_err(|error| Error::of(&target, &error)),
+        Err(_) => Err(Error::Unreachable { target, why: "no answer in time".into() }),
+    }
+}
+
+fn prepare(settings: &Settings) -> Result<(Config, MakeRustlsConnect), Error> {
+    let mut config = settings.url.config.clone();
+    if config.get_application_name().is_none() {
+        config.application_name(&settings.application_name);
+    }
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(settings.connect_timeout);
+    }
+    // A peer that vanished without a word (failover, firewall) is noticed in about a minute instead of in hours.
+    config.keepalives(true).keepalives_idle(Duration::from_secs(30));
+    config.keepalives_interval(Duration::from_secs(10)).keepalives_retries(3);
+    config.tcp_user_timeout(Duration::from_secs(30));
+    // All that a worker does is writing: of several hosts take the primary.
+    if config.get_target_session_attrs() == TargetSessionAttrs::Any {
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
+    Ok((config, tls::connector(&settings.url.verify)?))
+}

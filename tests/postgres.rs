@@ -1,0 +1,215 @@
+//! Connections to a real server: sessions as the worker wants them, errors that say what to do, TLS, LISTEN.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+
+mod support;
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
+use std::time::Duration;
+
+use fireflow_worker::postgres::embedded::{Data, Options, Server, locate};
+use fireflow_worker::postgres::{self, Error, Event, Listener, Settings, is_transient};
+use support::{TestDatabase, TestServer};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+fn settings(url: &str) -> Settings {
+    Settings::new(url.parse().unwrap())
+}
+
+#[tokio::test]
+async fn sessions_are_set_up_over_tcp_and_over_the_socket() {
+    let database = TestDatabase::new().await;
+    for url in [database.url(), TestServer::get().socket_url(database.name())] {
+        let pool = postgres::connect(&settings(&url)).await.unwrap();
+        let client = pool.get().await.unwrap();
+        for (setting, value) in [
+            ("statement_timeout", "2min"),
+            ("idle_in_transaction_session_timeout", "1min"),
+            ("plan_cache_mode", "force_custom_plan"),
+            ("TimeZone", "UTC"),
+            ("application_name", "fireflow-worker"),
+        ] {
+            let row = client.query_one("SELECT current_setting($1)", &[&setting]).await.unwrap();
+            assert_eq!(row.get::<_, &str>(0), value, "{setting} through {url}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_failure_says_where_and_what_to_do_but_not_the_password() {
+    let good = TestServer::get().url("postgres");
+    let password = good.split([':', '@']).nth(2).unwrap().to_owned();
+    let port = TestServer::get().port().to_string();
+
+    let error = postgres::connect(&settings(&good.replace(&password, "guess"))).await.unwrap_err();
+    assert!(matches!(error, Error::Login { .. }) && !error.is_transient(), "{error}");
+    assert!(error.to_string().contains(&port) && !error.to_string().contains("guess"), "{error}");
+
+    let error = postgres::connect(&settings(&TestServer::get().url("nowhere"))).await.unwrap_err();
+    assert!(matches!(error, Error::UnknownDatabase { .. }), "{error}");
+    assert!(error.to_string().contains("createdb nowhere") && !error.to_string().contains(&password), "{error}");
+
+    let error = postgres::connect(&settings("postgresql://u:p@127.0.0.1:1/x")).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }) && error.is_transient(), "{error}");
+    let error = postgres::connect(&settings("postgresql://u:p@%2Fnowhere/x")).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+
+    let required = format!("{good}?sslmode=require");
+    let error = postgres::connect(&settings(&required)).await.unwrap_err();
+    assert!(matches!(error, Error::Tls { .. }) && !error.is_transient(), "{error}");
+}
+
+#[tokio::test]
+async fn a_full_server_and_a_full_pool_are_told_apart() {
+    let database = TestDatabase::new().await;
+    let admin = database.client().await;
+    let mut one = settings(&database.url());
+    one.pool_size = 1;
+    one.acquire_timeout = Duration::from_millis(50);
+    let pool = postgres::connect(&one).await.unwrap();
+    let _held = pool.get().await.unwrap();
+    let error = pool.get().await.map(drop).unwrap_err();
+    let error = Error::of_pool(&one.url.target(), &error, one.acquire_timeout);
+    assert!(matches!(error, Error::PoolExhausted { .. }) && error.is_transient(), "{error}");
+
+    let sql = "CREATE ROLE narrow LOGIN PASSWORD 'x' CONNECTION LIMIT 0";
+    admin.batch_execute(sql).await.unwrap();
+    let narrow = format!("postgresql://narrow:x@127.0.0.1:{}/{}", TestServer::get().port(), database.name());
+    let error = postgres::connect(&settings(&narrow)).await.unwrap_err();
+    assert!(matches!(error, Error::TooManyConnections { .. }) && error.is_transient(), "{error}");
+}
+
+#[tokio::test]
+async fn lost_connections_are_transient_and_cancelled_or_wrong_statements_are_not() {
+    let database = TestDatabase::new().await;
+    let (admin, victim) = (database.client().await, database.client().await);
+    let error = victim.batch_execute("SET statement_timeout = 1; SELECT pg_sleep(10)").await.unwrap_err();
+    assert!(!is_transient(&error), "{error}");
+    let error = victim.batch_execute("RESET statement_timeout; SELECT 1 FROM nowhere").await.unwrap_err();
+    assert!(!is_transient(&error), "{error}");
+
+    let pid: i32 = victim.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let sleeping = victim.batch_execute("SELECT pg_sleep(60)");
+    let kill = async {
+        let asleep = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'";
+        while admin.query_one(asleep, &[&pid]).await.unwrap().get::<_, i64>(0) == 0 {
+            tokio::task::yield_now().await;
+        }
+        admin.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.unwrap();
+    };
+    let (slept, ()) = tokio::join!(sleeping, kill);
+    let error = slept.unwrap_err();
+    assert!(is_transient(&error), "{error}");
+    let error = victim.batch_execute("SELECT 1").await.unwrap_err();
+    assert!(is_transient(&error), "{error}");
+}
+
+async fn next(events: &mut tokio::sync::broadcast::Receiver<Event>) -> Event {
+    timeout(Duration::from_secs(20), events.recv()).await.expect("an event in time").unwrap()
+}
+
+#[tokio::test]
+async fn the_listener_hears_comes_back_and_ends() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    let listener = Listener::new(database.settings(), &["news", "odd \"channel\""]);
+    let mut events = listener.subscribe();
+    let cancel = CancellationToken::new();
+    let task = tokio::spawn(listener.run(cancel.clone()));
+
+    assert_eq!(next(&mut events).await, Event::Listening);
+    client.batch_execute("NOTIFY \"odd \"\"channel\"\"\", 'a::b'").await.unwrap();
+    let Event::Notified(notification) = next(&mut events).await else { panic!("a notification") };
+    assert_eq!((&*notification.channel, &*notification.payload), ("odd \"channel\"", "a::b"));
+
+    let listening = "SELECT pid FROM pg_stat_activity WHERE application_name = 'fireflow-worker' AND datname = $1";
+    let pid: i32 = client.query_one(listening, &[&database.name()]).await.unwrap().get(0);
+    client.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.unwrap();
+    assert_eq!(next(&mut events).await, Event::Lost);
+    assert_eq!(next(&mut events).await, Event::Listening);
+    client.batch_execute("NOTIFY news").await.unwrap();
+    assert!(matches!(next(&mut events).await, Event::Notified(_)));
+
+    cancel.cancel();
+    timeout(Duration::from_secs(5), task).await.expect("it ends when cancelled").unwrap();
+    while client.query_opt(listening, &[&database.name()]).await.unwrap().is_some() {
+        tokio::task::yield_now().await; // it said goodbye; the server takes a moment
+    }
+}
+
+/// Give the server a certificate for `name`, signed by a fresh authority whose certificate is returned as PEM.
+async fn enable_tls(server: &Server, name: &str) -> String {
+    let authority_key = rcgen::KeyPair::generate().unwrap();
+    let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root = authority.self_signed(&authority_key).unwrap();
+    let issuer = rcgen::Issuer::new(authority, authority_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+
+    let cluster = server.folder().join("cluster");
+    let owner = cluster.metadata().unwrap();
+    for (file, text) in [("server.crt", certificate.pem()), ("server.key", key.serialize_pem())] {
+        let path = cluster.join(file);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
+    }
+    let (client, connection) = tokio_postgres::connect(&server.url("postgres"), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute("ALTER SYSTEM SET ssl = on").await.unwrap();
+    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    // Sessions see a reload when the main process has passed it on.
+    while client.query_one("SHOW ssl", &[]).await.unwrap().get::<_, &str>(0) != "on" {
+        tokio::task::yield_now().await;
+    }
+    root.pem()
+}
+
+async fn encrypted(url: &str) -> Result<bool, Error> {
+    let pool = postgres::connect(&settings(url)).await?;
+    let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    Ok(pool.get().await.unwrap().query_one(sql, &[]).await.unwrap().get(0))
+}
+
+#[tokio::test]
+async fn tls_verifies_as_much_as_sslmode_says() {
+    let options = Options { programs: locate(None).unwrap(), data: Data::Temporary, port: None };
+    let server = Server::start(options).await.unwrap();
+    let root = enable_tls(&server, "localhost").await;
+    let folder = tempfile::tempdir().unwrap();
+    let (file, stranger) = (folder.path().join("root.pem"), folder.path().join("stranger.pem"));
+    std::fs::write(&file, root).unwrap();
+    let stranger_key = rcgen::KeyPair::generate().unwrap();
+    let mut other = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    other.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    std::fs::write(&stranger, other.self_signed(&stranger_key).unwrap().pem()).unwrap();
+
+    let by_address = server.url("postgres");
+    let by_name = by_address.replace("127.0.0.1", "localhost");
+    let with = |url: &str, mode: &str, root: Option<&Path>| {
+        let root = root.map(|root| format!("&sslrootcert={}", root.display())).unwrap_or_default();
+        format!("{url}?sslmode={mode}{root}")
+    };
+    let file = Some(file.as_path());
+    assert!(!encrypted(&with(&by_address, "disable", None)).await.unwrap());
+    assert!(encrypted(&by_address).await.unwrap(), "preferred by default");
+    assert!(encrypted(&with(&by_address, "require", None)).await.unwrap());
+    assert!(encrypted(&with(&by_name, "verify-full", file)).await.unwrap());
+    assert!(encrypted(&with(&by_address, "verify-ca", file)).await.unwrap(), "the name does not matter");
+    for refused in [
+        with(&by_address, "verify-full", file),
+        with(&by_name, "verify-full", None),
+        with(&by_name, "verify-full", Some(&stranger)),
+        with(&by_name, "verify-ca", Some(&stranger)),
+        with(&by_name, "require", Some(&stranger)),
+    ] {
+        let error = encrypted(&refused).await.unwrap_err();
+        assert!(matches!(error, Error::Tls { .. }) && !error.is_transient(), "{refused}: {error}");
+    }
+    let missing = with(&by_name, "verify-full", Some(Path::new("/nowhere.pem")));
+    let error = encrypted(&missing).await.unwrap_err();
+    assert!(error.to_string().contains("/nowhere.pem"), "{error}");
+}

@@ -13,8 +13,9 @@ use super::{opcode, text};
 /// Most values that one pickle may build, here and again when shared values are copied out into JSON.
 pub const MAX_NODES: usize = 4 << 20;
 
-/// Deepest nesting, that of the JSON parser: what comes in as a pickle must be able to go out as JSON.
-pub const MAX_DEPTH: usize = 128;
+/// Deepest nesting. Somewhat less than the JSON parser's 128, so that what came in as a pickle can go out again as
+/// JSON, in an envelope.
+pub const MAX_DEPTH: usize = 120;
 
 /// Longest integer in bytes; some 1200 decimal digits.
 const MAX_INTEGER_BYTES: usize = 512;

@@ -1,8 +1,9 @@
 //! JSON values as pickles of protocol 4. Without a memo, frames or recursion: one pass, linear in the value.
 
+use std::slice::Iter as Items;
+
 use serde_json::map::Iter as Fields;
 use serde_json::{Number, Value};
-use std::slice::Iter as Items;
 
 use crate::wire::Arguments;
 

@@ -7,6 +7,8 @@ mod arrays;
 mod control;
 mod data;
 mod decimal;
+mod deserializer;
+mod http;
 mod math;
 mod port;
 #[cfg(test)]
@@ -89,7 +91,17 @@ impl Registry {
     /// The whole catalogue.
     pub fn standard() -> Registry {
         let mut registry = Registry::default();
-        for types in [values::TYPES, math::TYPES, data::TYPES, control::TYPES, arrays::TYPES, utilities::TYPES] {
+        let families = [
+            values::TYPES,
+            math::TYPES,
+            data::TYPES,
+            control::TYPES,
+            arrays::TYPES,
+            utilities::TYPES,
+            deserializer::TYPES,
+            http::TYPES,
+        ];
+        for types in families {
             types.iter().for_each(|node_type| registry.register(*node_type));
         }
         registry

@@ -47,12 +47,12 @@ fn json(value: &Value) -> String {
 /// A value in the form of the port's type. Values of other types than the port's do occur: nothing converts them.
 fn shown(value: &Value, kind: &PortKind) -> Value {
     match (kind, value) {
-        (PortKind::String | PortKind::Enum, Value::Undefined | Value::Null) => Value::from(""),
+        (PortKind::String | PortKind::Enum, Value::Null) => Value::from(""),
         (PortKind::String, Value::Number(number)) => Value::from(number_text(*number)),
         (PortKind::String, Value::Bool(flag)) => Value::from(if *flag { "true" } else { "false" }),
         (PortKind::String, Value::Array(_) | Value::Object(_)) => Value::from(json(value)),
-        (PortKind::Boolean, Value::Undefined | Value::Null) => Value::Bool(false),
-        (PortKind::Array(_), Value::Undefined | Value::Null) => Value::from(Vec::new()),
+        (PortKind::Boolean, Value::Null) => Value::Bool(false),
+        (PortKind::Array(_), Value::Null) => Value::from(Vec::new()),
         (PortKind::Number | PortKind::Object(_), Value::Null) => Value::Undefined,
         _ => value.clone(),
     }

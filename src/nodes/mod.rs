@@ -7,8 +7,10 @@ mod arrays;
 mod control;
 mod data;
 mod decimal;
+mod deserializer;
 mod events;
 mod group;
+mod http;
 mod math;
 mod port;
 #[cfg(test)]
@@ -91,16 +93,19 @@ impl Registry {
     /// The whole catalogue.
     pub fn standard() -> Registry {
         let mut registry = Registry::default();
-        for types in [
+        let families = [
             values::TYPES,
             math::TYPES,
             data::TYPES,
             control::TYPES,
-            arrays::TYPES,
-            utilities::TYPES,
             events::TYPES,
             group::TYPES,
-        ] {
+            arrays::TYPES,
+            utilities::TYPES,
+            deserializer::TYPES,
+            http::TYPES,
+        ];
+        for types in families {
             types.iter().for_each(|node_type| registry.register(*node_type));
         }
         registry

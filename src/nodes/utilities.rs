@@ -85,3 +85,64 @@ async fn wait_for_stream(run: &mut NodeRun) -> Result<(), NodeError> {
     run.set("triggered", triggered);
     check(&stream, "triggerStream")
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::flow::Value;
+    use crate::flow::stream::Channel;
+    use crate::nodes::Effect;
+    use crate::nodes::testing::{Bench, ports};
+
+    #[tokio::test]
+    async fn log_lines_are_effects() {
+        for (message, line) in [(json!("to the log"), "to the log"), (json!(null), ""), (json!([1, 2]), "1,2")] {
+            let outcome = Bench::new("DebugLogNode", &json!({"message": message})).run().await;
+            assert!(matches!(outcome.effects.as_slice(), [Effect::Log(text)] if text == line), "{message}");
+        }
+    }
+
+    #[test]
+    fn values_as_text() {
+        let data = json!({"name": "gear", "sizes": [1, 2.5]});
+        for (node, inputs, port, text) in [
+            ("JSONSerializerNode", json!({"data": data}), "json", "{\"name\":\"gear\",\"sizes\":[1,2.5]}"),
+            ("JSONSerializerNode", json!({"data": [1], "pretty": true}), "json", "[\n  1\n]"),
+            ("JSONSerializerNode", json!({"data": null}), "json", "null"),
+            ("YAMLSerializerNode", json!({"data": data}), "yaml", "name: gear\nsizes:\n  - 1\n  - 2.5\n"),
+            ("YAMLSerializerNode", json!({"data": "12", "quotingStrings": true}), "yaml", "\"12\"\n"),
+            ("YAMLSerializerNode", json!({"data": {"a": 1}, "includeDirectives": true}), "yaml", "---\na: 1\n"),
+            ("YAMLSerializerNode", json!({"data": "a\nb", "includeDirectives": true}), "yaml", "--- |-\na\nb\n"),
+            ("YAMLSerializerNode", json!({"data": null, "includeDirectives": true}), "yaml", "null"),
+        ] {
+            assert_eq!(ports(node, &inputs)[port], json!(text), "{node} {inputs}");
+        }
+    }
+
+    #[tokio::test]
+    async fn waiting_for_a_stream_ends_with_item_close_or_time() {
+        let item = Channel::with_items(vec![Value::Null], false);
+        for (stream, timeout, triggered) in [
+            (item, json!(0), true),
+            (Channel::with_items(Vec::new(), true), json!(60_000), false),
+            (Channel::default(), json!(20), false),
+        ] {
+            let bench = Bench::new("WaitForStream", &json!({"timeout": timeout, "triggered": !triggered}));
+            let outcome = bench.port("triggerStream", Value::Stream(stream)).run().await;
+            assert!(outcome.result.is_ok());
+            assert_eq!(outcome.json()["triggered"], json!(triggered), "{timeout}");
+        }
+    }
+
+    #[tokio::test]
+    async fn waiting_for_a_stream_fails_with_it_or_when_stopped() {
+        let broken = Channel::default();
+        broken.close(Some("line lost".to_owned()));
+        let bench = Bench::new("WaitForStream", &json!({})).port("triggerStream", Value::Stream(broken));
+        assert!(bench.run().await.result.unwrap_err().to_string().contains("line lost"));
+        let bench = Bench::new("WaitForStream", &json!({})).port("triggerStream", Value::Stream(Channel::default()));
+        bench.cancel.cancel();
+        assert!(bench.run().await.result.unwrap_err().to_string().contains("stopped"));
+    }
+}

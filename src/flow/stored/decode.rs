@@ -10,11 +10,23 @@ use crate::flow::number::{number_text, read_number};
 use crate::flow::stream::Channel;
 use crate::flow::value::{Object, in_javascript_order};
 
-/// The value of a port that stores `stored`; its default where nothing is stored. An error names the port.
+/// The value of a port that stores `stored`; its default where nothing is stored, undefined where there is none
+/// either. An any port's default counts only when it is truthy. An error names the port.
 ///
 /// Recursion is bounded: the whole document's depth was checked before.
 pub(super) fn stored_or_default(stored: Option<&JsonValue>, config: &PortConfig) -> Result<Value, String> {
-    decode(stored.or(config.default.as_ref()), config)
+    if let Some(stored) = stored {
+        return decode(Some(stored), config);
+    }
+    let default = match (&config.kind, &config.default) {
+        (PortKind::Any(_), Some(default)) if !Value::from(default).is_truthy() => None,
+        (_, default) => default.as_ref(),
+    };
+    match (&config.kind, default) {
+        (PortKind::Object(_), None) if config.required => Ok(Value::empty_object()),
+        (_, None) => Ok(Value::Undefined),
+        (_, Some(default)) => decode(Some(default), config),
+    }
 }
 
 /// Read a stored value as the port's type has it.

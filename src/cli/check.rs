@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Global, exit, output};
-use crate::{sysdb::schema, worker::Database};
+use crate::{sysdb::schema::State, worker::Database};
 
 /// Check the configuration, reach the database and look at its schemas. Changes nothing.
 ///
@@ -23,12 +23,18 @@ impl Check {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         let settings = global.settings(Vec::new())?;
         let database = Database::connect(&settings).await?;
-        let state = schema::inspect_pool(&database.pool, &settings.database.schema).await?;
-        let usable = state.is_usable_or_empty();
+        let state = database.inspect().await?;
+        // The plan refuses what can't be used, with what to do.
+        let refusal = database.plan_schemas().await.err().map(|error| error.to_string());
+        let shown = match &state {
+            State::Usable { level } => format!("usable, at level {level}"),
+            State::Empty => "not there yet; the worker or `migrate` creates it".into(),
+            _ => refusal.clone().unwrap_or_default(),
+        };
         if self.json {
             output::json(&json!({
                 "configuration": "ok", "database": "ok", "schema": settings.database.schema,
-                "system_schema": state.to_string(), "usable": usable,
+                "system_schema": shown, "usable": refusal.is_none(),
             }))?;
         } else {
             let file = global
@@ -37,8 +43,12 @@ impl Check {
                 .map_or_else(|| "environment and defaults".into(), |file| file.display().to_string());
             output::line(format!("configuration  ok ({file})"));
             output::line("database       reached");
-            output::line(format!("system schema  {}: {state}", settings.database.schema));
+            output::line(format!("system schema  {}: {shown}", settings.database.schema));
+            match &refusal {
+                Some(refusal) if *refusal != shown => output::line(format!("tables         {refusal}")),
+                _ => {}
+            }
         }
-        Ok(if usable { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILURE) })
+        Ok(if refusal.is_none() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILURE) })
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn parse(source: &str, text: &str, registry: &Registry) -> anyhow::Re
 /// The flow store of these settings.
 pub(super) fn store(settings: &Settings, database: &Database) -> FlowStore {
     let registry = Arc::new(Registry::standard());
-    FlowStore::new(database.flows.clone(), &settings.database.table_prefix, registry, settings.execution.flow_cache)
+    FlowStore::new(database.flows.clone(), &database.prefix, registry, settings.execution.flow_cache)
 }
 
 impl Push {

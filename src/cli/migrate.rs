@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{Global, output};
-use crate::{sysdb::schema, worker::Database};
+use crate::worker::Database;
 
 /// Create the DBOS system schema and the application tables where they are missing.
 ///
@@ -24,19 +24,17 @@ impl Migrate {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         let settings = global.settings(Vec::new())?;
         let database = Database::connect(&settings).await?;
-        let prefix = &settings.database.table_prefix;
-        let mut plan = schema::migrate(&database.pool, &settings.database.schema, self.dry_run).await?;
-        plan.extend(schema::migrate_application(&database.pool, prefix, self.dry_run).await?);
-        if settings.database.flows_url.is_some() {
-            plan.extend(schema::migrate_application(&database.flows, prefix, self.dry_run).await?);
-        }
+        let plan = match self.dry_run {
+            true => database.plan_schemas().await?,
+            false => database.ensure_schemas().await?,
+        };
         if self.json {
             output::json(&serde_json::json!({"dry_run": self.dry_run, "steps": plan}))?;
         } else if plan.is_empty() {
             output::line("nothing to do: all schemas are there");
         } else {
             for step in &plan {
-                output::line(format!("{} {step}", if self.dry_run { "would" } else { "did:" }));
+                output::line(if self.dry_run { step.clone() } else { format!("created {step}") });
             }
         }
         Ok(ExitCode::SUCCESS)

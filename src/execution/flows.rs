@@ -11,11 +11,10 @@ use std::{
 use deadpool_postgres::Pool;
 use serde_json::{Value as Json, json};
 
-use super::table;
 use crate::{
     flow::{Flow, LoadError},
     nodes::Registry,
-    sysdb::SysdbError,
+    sysdb::{SysdbError, schema::Prefix},
 };
 
 /// A flow that can be run, and the version of its row.
@@ -82,8 +81,8 @@ pub struct FlowStore {
 
 impl FlowStore {
     /// `<prefix>flows` in this database; at most `capacity` parsed flows are kept.
-    pub fn new(pool: Pool, prefix: &str, registry: Arc<Registry>, capacity: usize) -> FlowStore {
-        FlowStore { pool, registry, table: table(prefix, "flows"), capacity, cache: Arc::default() }
+    pub fn new(pool: Pool, prefix: &Prefix, registry: Arc<Registry>, capacity: usize) -> FlowStore {
+        FlowStore { pool, registry, table: prefix.table("flows"), capacity, cache: Arc::default() }
     }
 
     /// A flow by id.

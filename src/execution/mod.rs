@@ -13,8 +13,3 @@ pub use failure::Failed;
 pub use flows::{FlowStore, FlowSummary, FlowsError, StoredFlow};
 pub use store::{ExecutionRow, ExecutionStore};
 pub use task::{Task, TaskError};
-
-/// Quote an application table's name.
-fn table(prefix: &str, name: &str) -> String {
-    format!("\"{}{name}\"", prefix.replace('"', "\"\""))
-}

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use deadpool_postgres::Pool;
 use serde_json::{Value as Json, json};
 
-use super::table;
-use crate::sysdb::{ApplicationWrite, SysdbError};
+use crate::sysdb::{ApplicationWrite, SysdbError, schema::Prefix};
 
 /// An execution's row.
 #[derive(Clone, Debug)]
@@ -54,8 +53,8 @@ pub struct ExecutionStore {
 
 impl ExecutionStore {
     /// `<prefix>executions` in this database.
-    pub fn new(pool: Pool, prefix: &str) -> ExecutionStore {
-        let table = table(prefix, "executions");
+    pub fn new(pool: Pool, prefix: &Prefix) -> ExecutionStore {
+        let table = prefix.table("executions");
         // The columns are timestamps without time zone, in UTC.
         let now = "now() AT TIME ZONE 'utc'";
         ExecutionStore {

@@ -37,36 +37,21 @@ pub const INTERNAL_QUEUE: &str = "_dbos_internal_queue";
 #[derive(Clone)]
 pub struct SystemDatabase {
     pool: Pool,
-    schema: Schema,
+    schema: schema::SchemaName,
 }
 
 impl SystemDatabase {
-    /// On this pool; `schema` is the unquoted name of the DBOS schema.
-    pub fn new(pool: Pool, schema: &str) -> SystemDatabase {
-        SystemDatabase { pool, schema: Schema::new(schema) }
+    /// On this pool.
+    pub fn new(pool: Pool, schema: schema::SchemaName) -> SystemDatabase {
+        SystemDatabase { pool, schema }
     }
 
     async fn client(&self) -> Result<Object, SysdbError> {
         Ok(self.pool.get().await?)
     }
 
-    /// A statement with the schema filled in.
+    /// A statement with the schema for `{s}`, and the transaction's start in milliseconds for `{now}`.
     fn sql(&self, template: &str) -> String {
-        self.schema.fill(template)
-    }
-}
-
-/// The schema's name, quoted.
-#[derive(Clone)]
-struct Schema(std::sync::Arc<str>);
-
-impl Schema {
-    fn new(name: &str) -> Schema {
-        Schema(format!("\"{}\"", name.replace('"', "\"\"")).into())
-    }
-
-    /// Replace `{s}` by the schema and `{now}` by the transaction's start in milliseconds.
-    fn fill(&self, template: &str) -> String {
-        template.replace("{s}", &self.0).replace("{now}", "(EXTRACT(EPOCH FROM now()) * 1000)::bigint")
+        template.replace("{s}", self.schema.quoted()).replace("{now}", "(EXTRACT(EPOCH FROM now()) * 1000)::bigint")
     }
 }

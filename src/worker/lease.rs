@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Identity;
-use crate::sysdb::{SysdbError, SystemDatabase};
+use crate::sysdb::{SysdbError, SystemDatabase, schema::Prefix};
 
 /// Another live worker has the id, or the database can't be asked.
 #[derive(Debug, thiserror::Error)]
@@ -65,8 +65,8 @@ pub(super) struct Registration<'a> {
 
 impl Leases {
     /// On a pool of its own, so that the work can't starve the renewal of connections.
-    pub fn new(pool: Pool, prefix: &str, lease: Duration) -> Leases {
-        Leases { pool, table: format!("\"{}workers\"", prefix.replace('"', "\"\"")), lease }
+    pub fn new(pool: Pool, prefix: &Prefix, lease: Duration) -> Leases {
+        Leases { pool, table: prefix.table("workers"), lease }
     }
 
     /// Register. Waits for the lease of a predecessor that may be dead to run out; one that renews is alive.

@@ -2,12 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use deadpool_postgres::Pool;
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Identity, LeaseError, Phase, Shutdown, Status,
+    ConnectError, Database, Identity, LeaseError, Phase, SchemaError, Shutdown, Status,
     chores::Chores,
     dispatch::{Dispatcher, Starter},
     lease::{Leases, Registration},
@@ -34,48 +33,15 @@ pub enum StartError {
     /// The database can't be reached, or refuses us.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// A schema is missing, half made, or of another generation.
+    /// A schema is half made, or of another generation.
     #[error(transparent)]
-    Schema(#[from] sysdb::schema::SchemaError),
+    Schema(#[from] SchemaError),
     /// Another live worker has the id.
     #[error(transparent)]
     Lease(#[from] LeaseError),
     /// The database failed in the middle.
     #[error(transparent)]
     Database(#[from] SysdbError),
-}
-
-/// No connection.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// The URL can't be used.
-    #[error("database.url: {0}")]
-    Url(#[from] postgres::UrlError),
-    /// The database can't be reached, or refuses us.
-    #[error(transparent)]
-    Refused(#[from] postgres::Error),
-}
-
-impl ConnectError {
-    fn is_transient(&self) -> bool {
-        matches!(self, ConnectError::Refused(error) if error.is_transient())
-    }
-}
-
-/// The databases of a worker.
-#[derive(Clone)]
-pub struct Database {
-    /// Queue and executions.
-    pub pool: Pool,
-    /// Flows, which may live elsewhere.
-    pub flows: Pool,
-    /// For the lease alone, so that the work can't starve it of connections.
-    pub lease: Pool,
-    /// The system database on `pool`.
-    pub sysdb: SystemDatabase,
-    /// How `pool` connects.
-    settings: postgres::Settings,
 }
 
 /// Run a worker until `shutdown`: connect, check or create the schemas, register, recover, serve, drain.
@@ -85,7 +51,7 @@ pub struct Database {
 pub async fn run(settings: Settings, status: Arc<Status>, shutdown: Shutdown) -> Result<(), StartError> {
     let identity = Identity::of_this_process(settings.worker.id.as_deref());
     let Some(database) = connect(&settings, &shutdown).await? else { return Ok(()) };
-    ensure_schemas(&settings, &database).await?;
+    database.ensure_schemas().await?;
     register_version(&settings, &database.sysdb).await?;
     serve(&settings, &identity, &database, &status, &shutdown).await?;
     status.enter(Phase::Stopped);
@@ -105,7 +71,7 @@ pub async fn serve(
     status: &Arc<Status>,
     shutdown: &Shutdown,
 ) -> Result<(), StartError> {
-    let leases = Leases::new(database.lease.clone(), &settings.database.table_prefix, settings.worker.lease);
+    let leases = Leases::new(database.lease.clone(), &database.prefix, settings.worker.lease);
     let mut first = true;
     while !shutdown.is_draining() {
         let me = Identity { incarnation: uuid::Uuid::new_v4(), ..identity.clone() };
@@ -334,40 +300,6 @@ async fn connect(settings: &Settings, shutdown: &Shutdown) -> Result<Option<Data
     }
 }
 
-impl Database {
-    /// Connect to all databases of these settings, and make sure that they answer.
-    pub async fn connect(settings: &Settings) -> Result<Database, ConnectError> {
-        let Settings { database, .. } = settings;
-        let to = |url: &str| {
-            Ok::<_, ConnectError>(postgres::Settings {
-                pool_size: database.pool_size,
-                connect_timeout: database.connect_timeout,
-                acquire_timeout: database.connect_timeout,
-                ..postgres::Settings::new(url.parse()?)
-            })
-        };
-        let settings = to(&database.url)?;
-        let pool = postgres::connect(&settings).await?;
-        let flows = match &database.flows_url {
-            Some(url) => postgres::connect(&to(url)?).await?,
-            None => pool.clone(),
-        };
-        let lease = postgres::connect(&postgres::Settings { pool_size: 1, ..settings.clone() }).await?;
-        let sysdb = SystemDatabase::new(pool.clone(), &database.schema);
-        Ok(Database { pool, flows, lease, sysdb, settings })
-    }
-}
-
-/// Create schemas in an empty database; use existing ones as they are.
-async fn ensure_schemas(settings: &Settings, database: &Database) -> Result<(), StartError> {
-    sysdb::schema::ensure(&database.pool, &settings.database.schema).await?;
-    sysdb::schema::ensure_application(&database.pool, &settings.database.table_prefix).await?;
-    if settings.database.flows_url.is_some() {
-        sysdb::schema::ensure_application(&database.flows, &settings.database.table_prefix).await?;
-    }
-    Ok(())
-}
-
 async fn register_version(settings: &Settings, database: &SystemDatabase) -> Result<(), StartError> {
     let worker = &settings.worker;
     match database.register_version(&worker.application_version, &worker.application_name).await? {
@@ -382,7 +314,7 @@ async fn register_version(settings: &Settings, database: &SystemDatabase) -> Res
 }
 
 fn executor(settings: &Settings, database: &Database) -> Executor {
-    let prefix = &settings.database.table_prefix;
+    let prefix = &database.prefix;
     let registry = Arc::new(Registry::standard());
     Executor {
         executions: ExecutionStore::new(database.pool.clone(), prefix),

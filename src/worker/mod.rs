@@ -1,6 +1,7 @@
 //! The daemon: lifecycle, lease, dispatch loop, recovery sweep, drain.
 
 mod chores;
+mod database;
 mod dispatch;
 mod identity;
 mod lease;
@@ -9,8 +10,9 @@ mod running;
 mod signals;
 mod status;
 
+pub use database::{ConnectError, Database, SchemaError};
 pub use identity::Identity;
 pub use lease::LeaseError;
-pub use lifecycle::{ConnectError, Database, StartError, run, serve};
+pub use lifecycle::{StartError, run, serve};
 pub use signals::{Drain, Shutdown};
 pub use status::{Phase, Snapshot, Status};

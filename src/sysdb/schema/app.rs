@@ -1,0 +1,127 @@
+//! The application tables: Fireflow's flows and executions, and our leases. They live where the connection's
+//! `search_path` puts them, and have a common prefix.
+//!
+//! Fireflow's server makes the first two itself; what it made is taken as it is, when it has what we need.
+
+use std::collections::HashSet;
+
+use tokio_postgres::{Client, GenericClient, Transaction};
+
+use super::Error;
+use super::lock::{APP_KEY, locked};
+use super::migrate::not_allowed;
+use super::name::Prefix;
+use super::shape::{EXECUTIONS, FLOWS, Needed, WORKERS};
+
+/// Which tables a database holds: flows may live in another one than executions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Flows.
+    Main,
+    /// Executions and leases.
+    Executions,
+    /// All of them.
+    Both,
+}
+
+/// A numbered change of the application tables. Numbers are recorded, and never used again for something else.
+struct Migration {
+    version: i32,
+    part: Part,
+    table: Needed,
+    sql: &'static str,
+}
+
+const MIGRATIONS: [Migration; 3] = [
+    Migration { version: 1, part: Part::Main, table: FLOWS, sql: include_str!("../../../migrations/app/flows.sql") },
+    Migration {
+        version: 2,
+        part: Part::Executions,
+        table: EXECUTIONS,
+        sql: include_str!("../../../migrations/app/executions.sql"),
+    },
+    Migration {
+        version: 3,
+        part: Part::Executions,
+        table: WORKERS,
+        sql: include_str!("../../../migrations/app/workers.sql"),
+    },
+];
+
+impl Part {
+    fn holds(self, other: Part) -> bool {
+        self == Part::Both || self == other
+    }
+}
+
+/// The tables that are yet to be made, by their names in the database; empty when all are there.
+///
+/// # Errors
+/// A table is there and lacks columns.
+pub async fn missing(client: &impl GenericClient, prefix: &Prefix, part: Part) -> Result<Vec<String>, Error> {
+    let mut missing = Vec::new();
+    for migration in MIGRATIONS.iter().filter(|migration| part.holds(migration.part)) {
+        if !exists(client, prefix, &migration.table).await? {
+            missing.push(format!("{prefix}{}", migration.table.0));
+        }
+    }
+    Ok(missing)
+}
+
+/// Make what is missing, in one transaction; the names of the tables that were made. Safe to call from several
+/// processes at once.
+///
+/// # Errors
+/// A table is there and lacks columns, or tables may not be made.
+pub async fn ensure(client: &mut Client, prefix: &Prefix, part: Part) -> Result<Vec<String>, Error> {
+    // The usual case takes no lock and needs no right to create.
+    if missing(client, prefix, part).await?.is_empty() {
+        return Ok(Vec::new());
+    }
+    locked(client, APP_KEY, async |transaction| create(transaction, prefix, part).await).await
+}
+
+async fn create(transaction: &Transaction<'_>, prefix: &Prefix, part: Part) -> Result<Vec<String>, Error> {
+    let record = prefix.table("worker_migrations");
+    let sql = format!(
+        "CREATE TABLE IF NOT EXISTS {record} (
+             version    integer PRIMARY KEY,
+             applied_at timestamptz NOT NULL DEFAULT now()
+         )"
+    );
+    transaction.batch_execute(&sql).await.map_err(not_allowed)?;
+    let mut made = Vec::new();
+    for migration in MIGRATIONS.iter().filter(|migration| part.holds(migration.part)) {
+        // By what is there, not by what is recorded: Fireflow's server may have made the table.
+        if !exists(transaction, prefix, &migration.table).await? {
+            let sql = migration.sql.replace("{prefix}", prefix.as_str());
+            transaction.batch_execute(&sql).await.map_err(not_allowed)?;
+            made.push(format!("{prefix}{}", migration.table.0));
+        }
+        let sql = format!("INSERT INTO {record} (version) VALUES ($1) ON CONFLICT DO NOTHING");
+        transaction.execute(&sql, &[&migration.version]).await?;
+    }
+    if !made.is_empty() {
+        tracing::info!(tables = made.join(", "), "created application tables");
+    }
+    Ok(made)
+}
+
+/// Whether the table is there; an error when it lacks columns.
+async fn exists(client: &impl GenericClient, prefix: &Prefix, needed: &Needed) -> Result<bool, Error> {
+    let table = prefix.table(needed.0);
+    // to_regclass follows the search_path as the statements on these tables do.
+    let sql = "SELECT a.attname::text
+                 FROM pg_catalog.pg_attribute a
+                WHERE a.attrelid = to_regclass($1)::oid AND a.attnum > 0 AND NOT a.attisdropped";
+    let columns: HashSet<String> = client.query(sql, &[&table]).await?.iter().map(|row| row.get(0)).collect();
+    if columns.is_empty() {
+        return Ok(false);
+    }
+    let missing: Vec<String> =
+        needed.1.iter().filter(|column| !columns.contains(**column)).map(|column| format!("column {column}")).collect();
+    if !missing.is_empty() {
+        return Err(Error::AppTable { table, prefix: prefix.clone(), missing });
+    }
+    Ok(true)
+}

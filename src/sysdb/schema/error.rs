@@ -1,0 +1,106 @@
+//! Why a database can't be used as it is.
+
+use super::inspect::Numbering;
+use super::name::{Prefix, SchemaName};
+
+/// A schema can't be used or made. Each text says what it is and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An older generation of DBOS made it.
+    #[error(
+        "schema {schema} is at level {level}{}, and this version of fireflow-worker can't bring it forward; \
+         the newest DBOS SDK can: dbos migrate",
+        numbered(numbering)
+    )]
+    Older {
+        /// The schema.
+        schema: SchemaName,
+        /// The recorded level.
+        level: i64,
+        /// Whose numbers these are.
+        numbering: Numbering,
+    },
+    /// Some of it is missing.
+    #[error(
+        "schema {schema} is incomplete ({}): a migration was interrupted, or other tables have these names; \
+         finish it with the SDK that began it (dbos migrate), or name another schema", missing.join(", ")
+    )]
+    HalfMade {
+        /// The schema.
+        schema: SchemaName,
+        /// Tables and columns that are not there.
+        missing: Vec<String>,
+    },
+    /// A later DBOS has removed what we need.
+    #[error(
+        "schema {schema} is at level {level}, newer than this version of fireflow-worker knows, and lacks what it \
+         needs ({}); use a newer fireflow-worker", missing.join(", ")
+    )]
+    TooNew {
+        /// The schema.
+        schema: SchemaName,
+        /// The recorded level.
+        level: i64,
+        /// Tables and columns that are not there.
+        missing: Vec<String>,
+    },
+    /// It is spread over several databases.
+    #[error(
+        "schema {schema} is sharded (workflow_status has a shard_key), which fireflow-worker can't serve; \
+         name an unsharded system database"
+    )]
+    Sharded {
+        /// The schema.
+        schema: SchemaName,
+    },
+    /// A table of Fireflow's is not as it should be.
+    #[error(
+        "table {table} exists without {}; it belongs to something else, or to an unknown version of Fireflow: \
+         choose another prefix than {prefix:?}, or add the columns", missing.join(", ")
+    )]
+    AppTable {
+        /// The table.
+        table: String,
+        /// The prefix in use.
+        prefix: Prefix,
+        /// Columns that are not there.
+        missing: Vec<String>,
+    },
+    /// Somebody else migrates, for long.
+    #[error("another migration of this database is still running after {seconds} s; wait for it, then try again")]
+    Locked {
+        /// How long we waited.
+        seconds: u64,
+    },
+    /// Somebody else created the same things meanwhile, without the lock.
+    #[error("another process is creating the tables of schema {schema} at this moment; try again")]
+    Raced {
+        /// The schema.
+        schema: SchemaName,
+    },
+    /// We may not.
+    #[error("not allowed to create the tables ({0}); let a user who may create them run: fireflow-worker migrate")]
+    NotAllowed(String),
+    /// The database said no.
+    #[error(transparent)]
+    Database(#[from] tokio_postgres::Error),
+}
+
+impl Error {
+    /// Whether trying again later may help without anybody doing something.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Error::Locked { .. } | Error::Raced { .. } => true,
+            Error::Database(error) => crate::postgres::is_transient(error),
+            _ => false,
+        }
+    }
+}
+
+fn numbered(numbering: &Numbering) -> &'static str {
+    match numbering {
+        Numbering::PerLanguage => ", of a numbering that each SDK had for itself",
+        Numbering::Shared => "",
+    }
+}

@@ -1,0 +1,126 @@
+//! What a schema is: by the tables and columns it has, and by the level that it records.
+
+use std::collections::{HashMap, HashSet};
+
+use tokio_postgres::GenericClient;
+
+use super::Error;
+use super::name::SchemaName;
+use super::shape::{Needed, SYSTEM};
+
+/// From here on the columns are all there; later levels only add indexes.
+const FIRST_COMPLETE_LEVEL: i64 = 123;
+/// From here on every SDK means the same by a number.
+const FIRST_SHARED_LEVEL: i64 = 100;
+
+/// What a recorded level means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbering {
+    /// Levels 1 to 99: each language's SDK had its own.
+    PerLanguage,
+    /// From 100 on: the same for all.
+    Shared,
+}
+
+/// What a schema is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No table of DBOS is there; the schema itself may be.
+    Empty,
+    /// All that we need is there, also when the level is newer than what we know.
+    Usable {
+        /// The recorded level.
+        level: i64,
+    },
+    /// An older generation's, complete in itself.
+    Older {
+        /// The recorded level.
+        level: i64,
+        /// Whose numbers these are.
+        numbering: Numbering,
+    },
+    /// Something is missing that its level promises.
+    HalfMade {
+        /// Tables and columns that are not there.
+        missing: Vec<String>,
+    },
+    /// Newer than what we know, and without something that we need.
+    TooNew {
+        /// The recorded level.
+        level: i64,
+        /// Tables and columns that are not there.
+        missing: Vec<String>,
+    },
+    /// Spread over several databases by an add-on.
+    Sharded,
+}
+
+/// Look at a schema, without locks and without changing anything.
+///
+/// # Errors
+/// Only those of the database.
+pub async fn inspect(client: &impl GenericClient, schema: &SchemaName) -> Result<State, Error> {
+    // The catalogue's own snapshot; no lock on the tables themselves.
+    let sql = "SELECT c.relname::text, a.attname::text
+                 FROM pg_catalog.pg_class c
+                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                WHERE n.nspname = $1 AND c.relkind IN ('r', 'p')";
+    let mut tables: HashMap<String, HashSet<String>> = HashMap::new();
+    for row in client.query(sql, &[&schema.name()]).await? {
+        tables.entry(row.get(0)).or_default().insert(row.get(1));
+    }
+    tables.retain(|table, _| SYSTEM.iter().any(|(known, _)| known == table));
+    if tables.is_empty() {
+        return Ok(State::Empty);
+    }
+    let level = if tables.get("dbos_migrations").is_some_and(|columns| columns.contains("version")) {
+        // One row at all times; a maximum is right also should there be several.
+        let sql = format!("SELECT max(version)::bigint FROM {}.dbos_migrations", schema.quoted());
+        client.query_one(&sql, &[]).await?.get::<_, Option<i64>>(0)
+    } else {
+        None
+    };
+    Ok(judge(&tables, level))
+}
+
+fn judge(tables: &HashMap<String, HashSet<String>>, level: Option<i64>) -> State {
+    if tables.get("workflow_status").is_some_and(|columns| columns.contains("shard_key")) {
+        return State::Sharded;
+    }
+    let mut missing: Vec<String> = SYSTEM.iter().flat_map(|needed| lacking(needed, tables.get(needed.0))).collect();
+    let level = match level {
+        Some(level) if level > 0 => level,
+        _ => {
+            if missing.is_empty() {
+                missing.push("a level in dbos_migrations".into());
+            }
+            return State::HalfMade { missing };
+        }
+    };
+    if level < FIRST_SHARED_LEVEL {
+        return State::Older { level, numbering: Numbering::PerLanguage };
+    }
+    if missing.is_empty() {
+        return State::Usable { level };
+    }
+    if level < FIRST_COMPLETE_LEVEL {
+        return State::Older { level, numbering: Numbering::Shared };
+    }
+    if level > super::migrate::BASELINE_LEVEL {
+        return State::TooNew { level, missing };
+    }
+    State::HalfMade { missing }
+}
+
+/// What a table lacks of what we need, in words.
+pub(super) fn lacking((table, columns): &Needed, present: Option<&HashSet<String>>) -> Vec<String> {
+    match present {
+        None => vec![format!("table {table}")],
+        Some(present) => columns
+            .iter()
+            .filter(|column| !present.contains(**column))
+            .map(|column| format!("column {table}.{column}"))
+            .collect(),
+    }
+}

@@ -1,0 +1,160 @@
+//! The databases of a worker: connections, and the schemas in them.
+
+use deadpool_postgres::Pool;
+use tokio_postgres::Client;
+
+use crate::{
+    config::Settings,
+    postgres,
+    sysdb::{
+        SystemDatabase,
+        schema::{self, Prefix, SchemaName, State, app},
+    },
+};
+
+/// No connection.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The URL can't be used.
+    #[error("database.url: {0}")]
+    Url(#[from] postgres::UrlError),
+    /// A name can't be used.
+    #[error(transparent)]
+    Name(#[from] schema::NameError),
+    /// The database can't be reached, or refuses us.
+    #[error(transparent)]
+    Refused(#[from] postgres::Error),
+}
+
+impl ConnectError {
+    /// Whether trying again later may help.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, ConnectError::Refused(error) if error.is_transient())
+    }
+}
+
+/// A schema can't be used, or can't be asked about.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SchemaError {
+    /// It can't be used, or not be made.
+    #[error(transparent)]
+    Schema(#[from] schema::Error),
+    /// No connection.
+    #[error("no connection to the database: {0}")]
+    Pool(#[from] deadpool_postgres::PoolError),
+}
+
+/// The databases of a worker.
+#[derive(Clone)]
+pub struct Database {
+    /// Queue and executions.
+    pub pool: Pool,
+    /// Flows, which may live elsewhere.
+    pub flows: Pool,
+    /// For the lease alone, so that the work can't starve it of connections.
+    pub lease: Pool,
+    /// The system database on `pool`.
+    pub sysdb: SystemDatabase,
+    /// Schema of the system tables.
+    pub schema: SchemaName,
+    /// Prefix of the application tables.
+    pub prefix: Prefix,
+    /// How `pool` connects.
+    pub(super) settings: postgres::Settings,
+    separate_flows: bool,
+}
+
+impl Database {
+    /// Connect to all databases of these settings, and make sure that they answer.
+    ///
+    /// # Errors
+    /// [`ConnectError`], which says what to check.
+    pub async fn connect(settings: &Settings) -> Result<Database, ConnectError> {
+        let Settings { database, .. } = settings;
+        let to = |url: &str| {
+            Ok::<_, ConnectError>(postgres::Settings {
+                pool_size: database.pool_size,
+                connect_timeout: database.connect_timeout,
+                acquire_timeout: database.connect_timeout,
+                ..postgres::Settings::new(url.parse()?)
+            })
+        };
+        let schema: SchemaName = database.schema.parse()?;
+        let prefix = database.table_prefix.parse()?;
+        let settings = to(&database.url)?;
+        let pool = postgres::connect(&settings).await?;
+        let flows = match &database.flows_url {
+            Some(url) => postgres::connect(&to(url)?).await?,
+            None => pool.clone(),
+        };
+        let lease = postgres::connect(&postgres::Settings { pool_size: 1, ..settings.clone() }).await?;
+        let sysdb = SystemDatabase::new(pool.clone(), schema.clone());
+        Ok(Database {
+            pool,
+            flows,
+            lease,
+            sysdb,
+            schema,
+            prefix,
+            settings,
+            separate_flows: database.flows_url.is_some(),
+        })
+    }
+
+    /// What the system schema is. Changes nothing.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn inspect(&self) -> Result<State, SchemaError> {
+        let client = self.pool.get().await?;
+        Ok(schema::inspect(&**client, &self.schema).await?)
+    }
+
+    /// What [`Database::ensure_schemas`] would make: one line each; empty when all is there.
+    ///
+    /// # Errors
+    /// [`SchemaError`], for a schema that can't be used.
+    pub async fn plan_schemas(&self) -> Result<Vec<String>, SchemaError> {
+        let mut plan = schema::plan(&self.inspect().await?, &self.schema)?;
+        for (pool, part) in self.parts() {
+            let client = pool.get().await?;
+            let missing = app::missing(&**client, &self.prefix, part).await?;
+            plan.extend(missing.into_iter().map(|table| format!("CREATE TABLE {table}")));
+        }
+        Ok(plan)
+    }
+
+    /// Make schemas and tables where there are none; use existing ones as they are. One line for what was made.
+    ///
+    /// # Errors
+    /// [`SchemaError`], for a schema that can't be used or not be made.
+    pub async fn ensure_schemas(&self) -> Result<Vec<String>, SchemaError> {
+        let mut made = Vec::new();
+        {
+            let mut client = self.pool.get().await?;
+            let client: &mut Client = &mut client;
+            let ready = schema::ensure(client, &self.schema).await?;
+            if ready.created {
+                made.push(format!("system schema {} at level {}", self.schema, ready.level));
+            }
+        }
+        for (pool, part) in self.parts() {
+            let mut client = pool.get().await?;
+            let client: &mut Client = &mut client;
+            made.extend(
+                app::ensure(client, &self.prefix, part).await?.into_iter().map(|table| format!("table {table}")),
+            );
+        }
+        Ok(made)
+    }
+
+    fn parts(&self) -> Vec<(&Pool, app::Part)> {
+        if self.separate_flows {
+            vec![(&self.pool, app::Part::Executions), (&self.flows, app::Part::Main)]
+        } else {
+            vec![(&self.pool, app::Part::Both)]
+        }
+    }
+}

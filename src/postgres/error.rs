@@ -157,9 +157,12 @@ fn io_source(error: &tokio_postgres::Error) -> Option<&io::Error> {
     error.source().and_then(|source| source.downcast_ref())
 }
 
+/// TLS itself was refused, by us or by the server. A connection that was lost during the handshake is just lost.
 fn is_tls(error: &tokio_postgres::Error) -> bool {
-    let rustls = io_source(error).and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<rustls::Error>());
-    rustls || error.to_string().starts_with("error performing TLS handshake")
+    match io_source(error) {
+        Some(io) => io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()),
+        None => error.to_string().starts_with("error performing TLS handshake"),
+    }
 }
 
 /// The deepest cause: the layers above only say that there was an error.

@@ -9,8 +9,9 @@ mod settings;
 mod tls;
 mod url;
 
-pub use connect::{Target, connect, pool, single};
+pub use connect::{Driver, Target, connect, pool, single};
 pub use error::{Error, is_transient};
 pub use listener::{Event, Listener, Notification};
 pub use settings::{PlanCache, Settings};
+pub use tls::TlsError;
 pub use url::{DatabaseUrl, UrlError};

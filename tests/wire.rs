@@ -327,7 +327,7 @@ async fn the_typescript_serializer_and_this_one_read_each_other() {
     }
 
     let rich = "[{d: new Date(0), u: undefined, z: -0, inf: -Infinity, b: 10n ** 30n, m: new Map([['a', {u: undefined}]]), \
-                s: new Set([1]), e: new TypeError('t'), buf: Buffer.from('hi'), re: /x/g, 'a.b': undefined, 'c\\\\': new Date(0), \
+                s: new Set([1]), e: new TypeError('t'), buf: Buffer.from('hi'), re: /x/g, 'c\\\\': new Date(0), \
                 half: '\\ud83d', bytes: new Uint8Array([1, 2])}, undefined]";
     let text = client.call("serialize", json!({"expression": rich})).await.unwrap();
     let read = Format::Superjson.decode_inputs(text.as_str().unwrap()).unwrap().positional;

@@ -102,6 +102,7 @@ impl Client {
     /// When no answer comes in time, or the driver ends; with the end of its log.
     pub async fn call_within(&self, limit: Duration, command: &str, mut fields: Value) -> Result<Value, ClientError> {
         let call = self.next.fetch_add(1, Ordering::Relaxed);
+        let shown: String = fields.to_string().chars().take(300).collect();
         fields["call"] = call.into();
         fields["command"] = command.into();
         let (sender, receiver) = oneshot::channel();
@@ -116,8 +117,8 @@ impl Client {
         };
         let mut answer = match tokio::time::timeout(limit, answered).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => panic!("the {:?} driver ended during {fields}:\n{}", self.lang, self.log.text()),
-            Err(_) => panic!("no answer from {:?} in {limit:?} to {fields}:\n{}", self.lang, self.log.text()),
+            Ok(Err(_)) => panic!("the {:?} driver ended during {command} {shown}:\n{}", self.lang, self.log.text()),
+            Err(_) => panic!("no answer from {:?} in {limit:?} to {command} {shown}:\n{}", self.lang, self.log.text()),
         };
         match answer.get_mut("error") {
             None => Ok(answer["ok"].take()),

@@ -1,12 +1,12 @@
 // Drives the TypeScript SDK's client for tests: one JSON command a line in, one JSON answer a line out.
 // The commands and the fields of the answers are the same as driver.py's; mod.rs describes them.
-import fs from "node:fs";
 import { createRequire } from "node:module";
 import readline from "node:readline";
 
 // The SDK logs to stdout; answers have it for themselves.
+const write = process.stdout.write.bind(process.stdout);
 process.stdout.write = process.stderr.write.bind(process.stderr);
-const answer = (line) => fs.writeSync(1, JSON.stringify(line) + "\n");
+const answer = (line) => write(JSON.stringify(line) + "\n");
 
 const { DBOSClient } = await import("@dbos-inc/dbos-sdk");
 const require = createRequire(import.meta.url);

@@ -4,8 +4,8 @@
 // What a run does is asked for by its task, so that tests can compare what the SDK records with what the worker
 // records: {executionId, waitForStart?: seconds, items?: [any], event?: any, fail?: {name, message, code},
 // void?: true, result?: any}.
-import fs from "node:fs";
 
+const write = process.stdout.write.bind(process.stdout);
 process.stdout.write = process.stderr.write.bind(process.stderr);
 const { DBOS } = await import("@dbos-inc/dbos-sdk");
 
@@ -43,7 +43,7 @@ DBOS.setConfig({
 await DBOS.launch();
 await DBOS.registerQueue(queue, { minPollingIntervalMs: 50 });
 
-fs.writeSync(1, JSON.stringify({ ready: true }) + "\n");
+write(JSON.stringify({ ready: true }) + "\n");
 process.stdin.resume().on("end", async () => {
   await DBOS.shutdown();
   process.exit(0);

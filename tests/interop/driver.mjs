@@ -19,7 +19,8 @@ const url = process.env.INTEROP_DATABASE_URL;
 const client = url && (await DBOSClient.create({ systemDatabaseUrl: url, applicationName: application }));
 
 const failure = (error) => ({
-  name: error?.name ?? "Error",
+  // The SDK's own errors are classes that keep the name `Error`.
+  name: (error?.name === "Error" ? error.constructor?.name : error?.name) ?? "Error",
   message: error?.message ?? String(error),
   code: error?.code ?? error?.dbosErrorCode ?? null,
   data: error?.data ?? null,

@@ -2,11 +2,17 @@
 //!
 //! Payloads of "recorded" tables were written by unmodified SDKs (TypeScript 5.3.0, Python 3.4.0, Rust 0.5.0).
 
+#[path = "interop/mod.rs"]
+mod interop;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use fireflow_worker::wire::{Arguments, DecodeError, Failure, FailureCode, Format, MAX_PAYLOAD_BYTES, PickleError};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
+
+use interop::client::Client;
+use interop::setup::Lang;
 
 fn pickled(bytes: &[u8]) -> Result<Value, DecodeError> {
     Format::Pickle.decode_value(&BASE64.encode(bytes))
@@ -287,6 +293,107 @@ fn error_texts_show_kinds_and_no_contents() {
         assert!(!error.contains("hunter2"), "{error}");
         assert!(error.starts_with(format.name()), "{error}");
     }
+}
+
+/// Values that a flow may take or give, with the corners of numbers and texts.
+fn corners() -> Value {
+    json!({
+        "numbers": [0, -1, 255, 256, 65_536, -2_147_483_649_i64, 9_007_199_254_740_991_i64, 0.1, -1.5e-300, 1e300],
+        "texts": ["", "é", "😀", "\u{0}\n\"\\", "x".repeat(70_000)],
+        "nested": [[], {}, [[{"a.b": null, "a\\": [true, false]}]]],
+    })
+}
+
+#[tokio::test]
+async fn the_typescript_serializer_and_this_one_read_each_other() {
+    let Some(client) = Client::start(Lang::TypeScript, None, None).await else { return };
+    for (format, portable) in [(Format::Superjson, false), (Format::Portable, true)] {
+        let theirs = client.call("serialize", json!({"value": corners(), "portable": portable})).await.unwrap();
+        assert_eq!(format.decode_value(theirs.as_str().unwrap()).unwrap(), corners(), "{format}");
+        let ours = format.encode_value(&corners());
+        let read = client.call("deserialize", json!({"text": ours, "portable": portable})).await.unwrap();
+        assert_eq!(read, corners(), "{format}");
+
+        let void = client.call("deserialize", json!({"text": format.encode_void(), "portable": portable})).await;
+        assert_eq!(void.unwrap(), Value::Null);
+        let failure = Failure {
+            code: Some(FailureCode::Text("E1".into())),
+            data: Some(json!({"n": 1})),
+            ..Failure::new("NodeError", "boom")
+        };
+        let text = format.encode_error(&failure, "w");
+        let raised = client.call("deserializeError", json!({"text": text, "portable": portable})).await.unwrap();
+        assert_eq!(raised, json!({"name": "NodeError", "message": "boom", "code": "E1", "data": {"n": 1}}), "{format}");
+    }
+
+    let rich = "[{d: new Date(0), u: undefined, z: -0, inf: -Infinity, b: 10n ** 30n, m: new Map([['a', {u: undefined}]]), \
+                s: new Set([1]), e: new TypeError('t'), buf: Buffer.from('hi'), re: /x/g, 'c\\\\': new Date(0), \
+                half: '\\ud83d', bytes: new Uint8Array([1, 2])}, undefined]";
+    let text = client.call("serialize", json!({"expression": rich})).await.unwrap();
+    let read = Format::Superjson.decode_inputs(text.as_str().unwrap()).unwrap().positional;
+    let expected = json!({
+        "d": "1970-01-01T00:00:00.000Z", "z": -0.0, "inf": "-Infinity", "b": "1000000000000000000000000000000",
+        "m": [["a", {}]], "s": [1], "e": {"name": "TypeError", "message": "t"}, "buf": [104, 105], "re": "/x/g",
+        "c\\": "1970-01-01T00:00:00.000Z", "half": "\u{fffd}", "bytes": [1, 2],
+    });
+    assert_eq!(read, vec![expected, Value::Null], "{text}");
+}
+
+#[tokio::test]
+async fn the_python_serializer_and_this_one_read_each_other() {
+    let Some(client) = Client::start(Lang::Python, None, None).await else { return };
+    for (format, portable) in [(Format::Pickle, false), (Format::Portable, true)] {
+        let theirs = client.call("serialize", json!({"value": corners(), "portable": portable})).await.unwrap();
+        assert_eq!(format.decode_value(theirs.as_str().unwrap()).unwrap(), corners(), "{format}");
+        let ours = format.encode_value(&corners());
+        let read = client.call("deserialize", json!({"text": ours, "portable": portable})).await.unwrap();
+        assert_eq!(read, corners(), "{format}");
+
+        let void = client.call("deserialize", json!({"text": format.encode_void(), "portable": portable})).await;
+        assert_eq!(void.unwrap(), Value::Null);
+        let code = Some(FailureCode::Number(7.into()));
+        let failure = Failure { code, data: Some(json!([1])), ..Failure::new("NodeError", "bo\u{fc}m") };
+        let text = format.encode_error(&failure, "w");
+        let raised = client.call("deserializeError", json!({"text": text, "portable": portable})).await.unwrap();
+        let expected = match portable {
+            true => json!({"name": "NodeError", "message": "bo\u{fc}m", "code": 7, "data": [1]}),
+            false => json!({"name": "Exception", "message": "bo\u{fc}m", "code": null, "data": null}),
+        };
+        assert_eq!(raised, expected);
+    }
+
+    let big = json!([u64::MAX, i64::MIN, 9_223_372_036_854_775_808_u64]);
+    let read = client.call("deserialize", json!({"text": Format::Pickle.encode_value(&big)})).await.unwrap();
+    assert_eq!(read, big);
+    let inputs =
+        Arguments { positional: vec![json!({"a": 1}), json!([])], named: Map::from_iter([("k".into(), json!(true))]) };
+    let read = client.call("deserialize", json!({"text": Format::Pickle.encode_inputs(&inputs)})).await.unwrap();
+    assert_eq!(read, json!({"args": [{"a": 1}, []], "kwargs": {"k": true}}));
+
+    for protocol in 0..=5 {
+        let fields = json!({"value": corners(), "protocol": protocol});
+        let text = client.call("serialize", fields).await.unwrap();
+        assert_eq!(Format::Pickle.decode_value(text.as_str().unwrap()).unwrap(), corners(), "protocol {protocol}");
+    }
+    for (expression, read) in [
+        (
+            "{'args': ({'k': (1, 2)},), 'kwargs': {'x': {1}}}",
+            Some(json!({"args": [{"k": [1, 2]}], "kwargs": {"x": [1]}})),
+        ),
+        ("-(2 ** 200)", Some(json!("-1606938044258990275541962092341162602522202993782792835301376"))),
+        ("datetime.datetime(2023, 1, 1)", None),
+        ("decimal.Decimal('1.5')", None),
+        ("ValueError('x')", None),
+    ] {
+        let text = client.call("serialize", json!({"expression": expression})).await.unwrap();
+        let decoded = Format::Pickle.decode_value(text.as_str().unwrap());
+        match read {
+            Some(expected) => assert_eq!(decoded.unwrap(), expected, "{expression}"),
+            None => assert!(decoded.unwrap_err().to_string().contains("send it as portable JSON"), "{expression}"),
+        }
+    }
+    let text = client.call("serialize", json!({"expression": "ValueError('workflow failed', 3)"})).await.unwrap();
+    assert_eq!(Format::Pickle.decode_error(text.as_str().unwrap()), Failure::new("ValueError", "workflow failed"));
 }
 
 fn any_json() -> impl Strategy<Value = Value> {

@@ -1,0 +1,112 @@
+//! Where the real SDKs are, and getting them there once.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// A language whose SDK is driven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lang {
+    /// `@dbos-inc/dbos-sdk`, pinned in `package.json`.
+    TypeScript,
+    /// `dbos`, pinned in `requirements.txt`.
+    Python,
+}
+
+/// An installed SDK.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    /// The interpreter.
+    pub program: PathBuf,
+    /// The folder that its scripts were copied to, beside the SDK.
+    pub folder: PathBuf,
+    /// The scripts' extension.
+    pub extension: &'static str,
+}
+
+/// The SDK of a language, installed under the target folder on first use; later uses only compare a file.
+///
+/// Where the interpreter or the registry is missing, this says so and answers `None`, and the test should return.
+/// On a build server (`CI=true`) that is a failure instead: there, a skipped test is a test that nobody runs.
+pub fn available(lang: Lang) -> Option<Runtime> {
+    static FOUND: [OnceLock<Result<Runtime, String>>; 2] = [const { OnceLock::new() }; 2];
+    match FOUND[lang as usize].get_or_init(|| install(lang)) {
+        Ok(runtime) => Some(runtime.clone()),
+        Err(reason) => {
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "{lang:?} is needed on a build server: {reason}");
+            eprintln!("skipped, no {lang:?} SDK: {reason}");
+            None
+        }
+    }
+}
+
+fn install(lang: Lang) -> Result<Runtime, String> {
+    // Beside cargo's own folder for tests' files, so that a moved target folder is followed.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().ok_or("no target folder")?;
+    let root = target.join("interop");
+    let (name, pinned, files): (_, _, &[&str]) = match lang {
+        Lang::TypeScript => ("typescript", "package-lock.json", &["package.json", "driver.mjs", "executor.mjs"]),
+        Lang::Python => ("python", "requirements.txt", &["driver.py", "executor.py"]),
+    };
+    let folder = root.join(name);
+    fs::create_dir_all(&folder).map_err(|error| format!("can't create {}: {error}", folder.display()))?;
+
+    // Test binaries run side by side: one installs, the others wait. Closing the file frees the lock.
+    let lock = File::create(root.join(format!("{name}.lock"))).map_err(|error| format!("no lock file: {error}"))?;
+    lock.lock().map_err(|error| format!("can't lock {name}.lock: {error}"))?;
+
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop");
+    for file in files.iter().chain([&pinned]) {
+        copy_if_changed(&source.join(file), &folder.join(file))
+            .map_err(|error| format!("can't copy {file}: {error}"))?;
+    }
+    // What was pinned when the installation last succeeded.
+    let installed = folder.join("installed");
+    let wanted = fs::read(folder.join(pinned)).map_err(|error| format!("can't read {pinned}: {error}"))?;
+    let is_installed = fs::read(&installed).is_ok_and(|found| found == wanted);
+    let runtime = match lang {
+        Lang::TypeScript => {
+            if !is_installed {
+                run(Command::new("npm")
+                    .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+                    .current_dir(&folder))?;
+            }
+            Runtime { program: "node".into(), folder, extension: "mjs" }
+        }
+        Lang::Python => {
+            let environment = folder.join("venv");
+            let program = environment.join("bin/python3");
+            if !is_installed {
+                run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
+                run(Command::new(&program)
+                    .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", pinned])
+                    .current_dir(&folder))?;
+            }
+            Runtime { program, folder, extension: "py" }
+        }
+    };
+    run(Command::new(&runtime.program).arg("--version"))?;
+    fs::write(&installed, wanted).map_err(|error| format!("can't note the installation: {error}"))?;
+    Ok(runtime)
+}
+
+/// Copies only what differs: another test binary may be about to start the script.
+fn copy_if_changed(from: &Path, to: &Path) -> std::io::Result<()> {
+    let wanted = fs::read(from)?;
+    if fs::read(to).is_ok_and(|found| found == wanted) {
+        return Ok(());
+    }
+    let fresh = to.with_extension("new");
+    fs::write(&fresh, wanted)?;
+    fs::rename(fresh, to)
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let shown = format!("{command:?}");
+    let output = command.output().map_err(|error| format!("{shown}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{shown} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim()))
+}

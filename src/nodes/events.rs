@@ -2,7 +2,7 @@
 
 use super::port::{input, output, pass};
 use super::{Behaviour, NodeError, NodeRun, NodeType, PortSpec};
-use crate::flow::Value;
+use crate::flow::{Object, Value};
 
 const NAME: PortSpec = input("eventName", r#"{"type":"string","defaultValue":""}"#);
 const OFFSET: PortSpec = input("processedEventsOffset", r#"{"type":"number","defaultValue":0}"#);
@@ -58,11 +58,22 @@ fn emit(run: &mut NodeRun) -> Result<(), NodeError> {
 }
 
 /// The run's event may be another one: the name at execution decides what is given, not whether the node completes.
+/// Fields that the payload lacks keep what the port stores for them.
 fn listen(run: &mut NodeRun, port: &str) -> Result<(), NodeError> {
     let Some(event) = &run.context().event else { return Ok(()) };
-    if run.get("eventName").as_str() == Some(event.name.as_ref()) {
-        let payload = if event.payload.is_nullish() { Value::empty_object() } else { event.payload.clone() };
-        run.set(port, payload);
+    if run.get("eventName").as_str() != Some(event.name.as_ref()) {
+        return Ok(());
     }
+    let given = match (run.get(port), &event.payload) {
+        (Value::Object(stored), Value::Object(payload)) => {
+            let mut fields = Object::clone(stored);
+            fields.extend(payload.iter().map(|(key, value)| (key.clone(), value.clone())));
+            Value::from(fields)
+        }
+        (Value::Object(stored), nothing) if nothing.is_nullish() => Value::Object(stored.clone()),
+        (_, nothing) if nothing.is_nullish() => Value::empty_object(),
+        (_, payload) => payload.clone(),
+    };
+    run.set(port, given);
     Ok(())
 }

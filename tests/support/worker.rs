@@ -1,0 +1,108 @@
+//! The real binary as a child process: its log is readable, it takes signals, and it is killed when dropped.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, also in its helpers")]
+
+use std::{process::ExitStatus, process::Stdio, time::Duration};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+    sync::watch,
+};
+
+/// A worker may take so long to say or do what a test waits for; on a loaded machine all is slow.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program under test.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_fireflow-worker");
+
+/// A running worker.
+pub struct WorkerProcess {
+    child: Child,
+    log: watch::Receiver<String>,
+}
+
+impl WorkerProcess {
+    /// Start a worker with this id on a database, and wait until it serves. `settings` are dotted keys and values.
+    pub async fn start(url: &str, id: &str, settings: &[(&str, &str)]) -> WorkerProcess {
+        let worker = WorkerProcess::spawn(url, id, settings);
+        worker.says("serving").await;
+        worker
+    }
+
+    /// As [`start`](WorkerProcess::start), without waiting.
+    pub fn spawn(url: &str, id: &str, settings: &[(&str, &str)]) -> WorkerProcess {
+        let mut command = program(url);
+        command.arg("run").env("FIREFLOW__WORKER__ID", id).env("FIREFLOW__ADMIN__ENABLED", "false");
+        command.env("FIREFLOW__QUEUE__POLLING_INTERVAL", "50ms").env("FIREFLOW__LOG__LEVEL", "debug");
+        for (key, value) in settings {
+            command.env(format!("FIREFLOW__{}", key.replace('.', "__").to_ascii_uppercase()), value);
+        }
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let (sender, log) = watch::channel(String::new());
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                sender.send_modify(|log| {
+                    log.push_str(&line);
+                    log.push('\n');
+                });
+            }
+        });
+        WorkerProcess { child, log }
+    }
+
+    /// Wait until the log holds this text.
+    pub async fn says(&self, text: &str) {
+        let mut log = self.log.clone();
+        let said = log.wait_for(|log| log.contains(text));
+        match tokio::time::timeout(PATIENCE, said).await {
+            Ok(Ok(_)) => {}
+            _ => panic!("the worker didn't say {text:?}:\n{}", self.log()),
+        }
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        self.log.borrow().clone()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().expect("it runs").cast_signed()).unwrap()
+    }
+
+    /// Send it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// SIGKILL, and wait until it is gone.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// SIGTERM, and its exit status.
+    pub async fn stop(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.ended().await
+    }
+
+    /// Its exit status, when it has ended.
+    pub async fn ended(&mut self) -> ExitStatus {
+        match tokio::time::timeout(PATIENCE, self.child.wait()).await {
+            Ok(status) => status.unwrap(),
+            Err(_) => panic!("the worker didn't end:\n{}", self.log()),
+        }
+    }
+}
+
+/// The binary with nothing of this process's environment but what it needs, on a database. Killed when dropped.
+pub fn program(url: &str) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("DATABASE_URL", url);
+    command.env("NO_COLOR", "1").stdin(Stdio::null()).kill_on_drop(true);
+    command
+}

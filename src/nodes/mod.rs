@@ -11,6 +11,7 @@ mod deserializer;
 mod http;
 mod math;
 mod port;
+mod template;
 #[cfg(test)]
 mod testing;
 mod utilities;
@@ -100,6 +101,7 @@ impl Registry {
             utilities::TYPES,
             deserializer::TYPES,
             http::TYPES,
+            template::TYPES,
         ];
         for types in families {
             types.iter().for_each(|node_type| registry.register(*node_type));

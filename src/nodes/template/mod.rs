@@ -5,6 +5,7 @@
 mod helpers;
 mod parse;
 mod render;
+mod tree;
 mod whitespace;
 
 use super::port::{TEXT, input, output};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::helpers;
-use super::parse::{Block, Call, Operand, Path, Program, Statement};
+use super::tree::{Block, Call, Operand, Path, Program, Statement};
 use crate::flow::Value;
 use crate::flow::number::number_text;
 use crate::flow::text::{ordered_fields, text_or_empty};

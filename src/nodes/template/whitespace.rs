@@ -1,7 +1,7 @@
 //! White space around tags: `~` eats all of it, and a block's tag or a comment that stands alone on its line takes
 //! the line with it.
 
-use super::parse::{Block, Content, Program, Statement, Strip};
+use super::tree::{Block, Content, Program, Statement, Strip};
 
 /// Cut the white space of a whole template.
 pub(super) fn control(program: &mut Program) {

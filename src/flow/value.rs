@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use serde::{Serialize, Serializer};
 
 use super::stream::Channel;
 
@@ -99,6 +100,31 @@ impl Value {
         }
     }
 
+    /// Whether this is the other value: equal when simple, the same shared one when composite.
+    pub fn is(&self, other: &Value) -> bool {
+        match (self, other) {
+            (Value::Undefined, Value::Undefined) | (Value::Null, Value::Null) => true,
+            (Value::Bool(a), Value::Bool(b)) => a == b,
+            (Value::Number(a), Value::Number(b)) => a.to_bits() == b.to_bits(),
+            (Value::String(a), Value::String(b)) => a == b,
+            (Value::Array(a), Value::Array(b)) => Arc::ptr_eq(a, b),
+            (Value::Object(a), Value::Object(b)) => Arc::ptr_eq(a, b),
+            (Value::Stream(a), Value::Stream(b)) => a.same(b),
+            _ => false,
+        }
+    }
+
+    /// Whether lists and objects nest deeper than `limit` levels.
+    pub fn nests_deeper(&self, limit: usize) -> bool {
+        let below = |value: &Value| limit.checked_sub(1).is_none_or(|limit| value.nests_deeper(limit));
+        match self {
+            Value::Array(_) | Value::Object(_) if limit == 0 => true,
+            Value::Array(items) => items.iter().any(below),
+            Value::Object(fields) => fields.values().any(below),
+            _ => false,
+        }
+    }
+
     /// An empty object.
     pub fn empty_object() -> Value {
         Value::Object(Arc::default())
@@ -125,6 +151,38 @@ impl Value {
     }
 }
 
+/// The fields in the order that JavaScript keeps: keys that are array indexes first, ascending, then the others as
+/// they were inserted.
+pub fn in_javascript_order(mut fields: Object) -> Object {
+    if fields.keys().any(|key| array_index(key).is_some()) {
+        fields.sort_by_cached_key(|key, _| array_index(key).map_or((1, 0), |index| (0, index)));
+    }
+    fields
+}
+
+/// The number that a key is the plain text of, when it is an array index.
+fn array_index(key: &str) -> Option<u32> {
+    let plain = key == "0" || (key.starts_with(|first: char| first.is_ascii_digit()) && !key.starts_with('0'));
+    plain.then(|| key.parse().ok()).flatten().filter(|index| *index < u32::MAX)
+}
+
+/// As [`Value::to_json`], without building it.
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Value::Undefined | Value::Null => serializer.serialize_unit(),
+            Value::Bool(flag) => serializer.serialize_bool(*flag),
+            Value::Number(number) => json_number(*number).serialize(serializer),
+            Value::String(text) => serializer.serialize_str(text),
+            Value::Array(items) => serializer.collect_seq(items.iter()),
+            Value::Object(fields) => {
+                serializer.collect_map(fields.iter().filter(|(_, value)| !matches!(value, Value::Undefined)))
+            }
+            Value::Stream(channel) => channel.snapshot().serialize(serializer),
+        }
+    }
+}
+
 /// A double as a JSON number: whole ones without a fraction, non-finite ones null, −0 as 0.
 fn json_number(number: f64) -> serde_json::Value {
     const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53: beyond it, not every whole number is a double
@@ -144,7 +202,8 @@ impl From<&serde_json::Value> for Value {
             serde_json::Value::String(text) => Value::String(text.as_str().into()),
             serde_json::Value::Array(items) => Value::Array(Arc::new(items.iter().map(Value::from).collect())),
             serde_json::Value::Object(fields) => {
-                Value::Object(Arc::new(fields.iter().map(|(key, value)| (key.as_str().into(), value.into())).collect()))
+                let fields = fields.iter().map(|(key, value)| (key.as_str().into(), value.into())).collect();
+                Value::Object(Arc::new(in_javascript_order(fields)))
             }
         }
     }

@@ -8,6 +8,8 @@ mod control;
 mod data;
 mod decimal;
 mod deserializer;
+mod events;
+mod group;
 mod http;
 mod math;
 mod port;
@@ -97,6 +99,8 @@ impl Registry {
             math::TYPES,
             data::TYPES,
             control::TYPES,
+            events::TYPES,
+            group::TYPES,
             arrays::TYPES,
             utilities::TYPES,
             deserializer::TYPES,
@@ -168,7 +172,7 @@ pub enum Effect {
 /// when it resolves that port early; effects are seen at once.
 pub struct NodeRun {
     ports: IndexMap<Arc<str>, Value>,
-    configs: IndexMap<Arc<str>, Arc<PortConfig>>,
+    configs: Arc<IndexMap<Arc<str>, Arc<PortConfig>>>,
     context: Arc<RunContext>,
     cancel: CancellationToken,
     effects: UnboundedSender<Effect>,
@@ -179,6 +183,17 @@ impl NodeRun {
     pub fn new(
         ports: IndexMap<Arc<str>, Value>,
         configs: IndexMap<Arc<str>, Arc<PortConfig>>,
+        context: Arc<RunContext>,
+        cancel: CancellationToken,
+        effects: UnboundedSender<Effect>,
+    ) -> NodeRun {
+        NodeRun::sharing(ports, Arc::new(configs), context, cancel, effects)
+    }
+
+    /// As [`NodeRun::new`], with configurations that the flow's other runs have as well.
+    pub fn sharing(
+        ports: IndexMap<Arc<str>, Value>,
+        configs: Arc<IndexMap<Arc<str>, Arc<PortConfig>>>,
         context: Arc<RunContext>,
         cancel: CancellationToken,
         effects: UnboundedSender<Effect>,

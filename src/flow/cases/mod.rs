@@ -1,0 +1,196 @@
+//! Recorded cases: a stored flow, how to run it, and what the run must show. For tests, and for checking flows of
+//! one's own.
+
+mod compare;
+mod play;
+
+use std::time::Duration;
+
+use serde_json::Value as JsonValue;
+
+use super::Value;
+use super::engine::{AbortReason, OptionsError, RunOptions};
+use crate::nodes::FlowEvent;
+
+pub use compare::Difference;
+
+/// A case as recorded.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// Its name.
+    pub name: String,
+    /// What it shows.
+    pub about: String,
+    /// The stored flow.
+    pub flow: JsonValue,
+    /// How it is run.
+    pub run: RunSpec,
+    /// How long the run should take, in milliseconds.
+    pub wall_ms: Option<(u64, u64)>,
+    /// Regular expressions for values that differ each time, by `node/port`.
+    pub forms: Vec<(String, String)>,
+    /// Whether the behaviour looks unintended.
+    pub quirk: bool,
+    /// What must be seen.
+    pub expect: JsonValue,
+}
+
+/// How a case is run.
+#[derive(Clone, Debug)]
+pub struct RunSpec {
+    /// The engine's limits.
+    pub options: RunOptions,
+    /// The run's event.
+    pub event: Option<FlowEvent>,
+    /// Whether the run has a parent.
+    pub as_child: bool,
+    /// When and why it is called off.
+    pub cancel: Option<(Duration, AbortReason)>,
+    /// Whether it drives the debugger.
+    pub debugger: bool,
+    /// The server that it needs.
+    pub http_server: Option<HttpServer>,
+    /// Whether each emitted event starts a run of its own.
+    pub run_children: bool,
+    /// Values for named inputs.
+    pub inputs: serde_json::Map<String, JsonValue>,
+}
+
+/// A server for a case's requests.
+#[derive(Clone, Debug)]
+pub struct HttpServer {
+    /// The text in the flow that its base takes the place of.
+    pub placeholder: String,
+    /// What it answers.
+    pub routes: Vec<Route>,
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// For this path.
+    pub path: String,
+    /// After this time.
+    pub delay: Duration,
+    /// With this status.
+    pub status: u16,
+    /// With these headers.
+    pub headers: Vec<(String, String)>,
+    /// With this body, unless it echoes.
+    pub body: String,
+    /// With `{method, url, body}` of the request.
+    pub echo: bool,
+}
+
+/// A case that cannot be read or run.
+#[derive(Debug, thiserror::Error)]
+pub enum CaseError {
+    /// No JSON.
+    #[error("the case is no JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A part is missing or of the wrong shape.
+    #[error("the case's `{part}` must be {expected}")]
+    Shape {
+        /// The part.
+        part: &'static str,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// Its options make no sense.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// Its flow cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] super::LoadError),
+    /// It names an input that the flow lacks.
+    #[error(transparent)]
+    Input(#[from] super::UnknownInput),
+}
+
+impl Case {
+    /// Read a case from its JSON text.
+    pub fn parse(text: &str) -> Result<Case, CaseError> {
+        let json: JsonValue = serde_json::from_str(text)?;
+        let part = |key: &'static str| match json.get(key) {
+            Some(part) if part.is_object() => Ok(part),
+            _ => Err(CaseError::Shape { part: key, expected: "an object" }),
+        };
+        let word = |key: &str| json.get(key).and_then(JsonValue::as_str).unwrap_or_default().to_owned();
+        let pair = |wall: &JsonValue| Some((wall.get(0)?.as_u64()?, wall.get(1)?.as_u64()?));
+        let forms = json.get("forms").and_then(JsonValue::as_object).into_iter().flatten();
+        Ok(Case {
+            name: word("name"),
+            about: word("about"),
+            flow: part("flow")?.clone(),
+            run: RunSpec::read(part("run")?)?,
+            wall_ms: json.get("wallMs").and_then(pair),
+            forms: forms.filter_map(|(place, form)| Some((place.clone(), form.as_str()?.to_owned()))).collect(),
+            quirk: json.get("quirk").and_then(JsonValue::as_bool).unwrap_or(false),
+            expect: part("expect")?.clone(),
+        })
+    }
+
+    /// The node types in its flow.
+    pub fn node_types(&self) -> impl Iterator<Item = &str> {
+        let nodes = self.flow.get("nodes").and_then(JsonValue::as_array).into_iter().flatten();
+        nodes.filter_map(|node| node.get("metadata")?.get("type")?.as_str())
+    }
+}
+
+impl RunSpec {
+    fn read(json: &JsonValue) -> Result<RunSpec, CaseError> {
+        let flag = |json: &JsonValue, key: &str| json.get(key).and_then(JsonValue::as_bool).unwrap_or(false);
+        let time = |json: &JsonValue, key: &str| {
+            Duration::from_millis(json.get(key).and_then(JsonValue::as_u64).unwrap_or_default())
+        };
+        let cancel = json.get("cancel").filter(|cancel| cancel.is_object()).map(|cancel| {
+            let reason = cancel.get("reason").and_then(JsonValue::as_str);
+            let reason = match reason {
+                reason if flag(cancel, "reasonIsError") => AbortReason::Error(reason.unwrap_or("error").into()),
+                Some(reason) => AbortReason::Text(reason.into()),
+                None => AbortReason::None,
+            };
+            (time(cancel, "afterMs"), reason)
+        });
+        let http_server = json.get("httpServer").filter(|server| server.is_object()).map(|server| HttpServer {
+            placeholder: server.get("placeholder").and_then(JsonValue::as_str).unwrap_or_default().into(),
+            routes: server.get("routes").and_then(JsonValue::as_array).into_iter().flatten().map(Route::read).collect(),
+        });
+        Ok(RunSpec {
+            options: RunOptions::from_json(json.get("options").unwrap_or(&JsonValue::Null))?,
+            event: json.get("event").and_then(read_event),
+            as_child: flag(json, "asChild"),
+            cancel,
+            debugger: json.get("debugger").is_some_and(|debugger| !debugger.is_null()),
+            http_server,
+            run_children: flag(json, "runChildren"),
+            inputs: json.get("inputs").and_then(JsonValue::as_object).cloned().unwrap_or_default(),
+        })
+    }
+}
+
+impl Route {
+    fn read(json: &JsonValue) -> Route {
+        let text = |key: &str| json.get(key).and_then(JsonValue::as_str);
+        let number = |key: &str| json.get(key).and_then(JsonValue::as_u64);
+        let headers = json.get("headers").and_then(JsonValue::as_object).into_iter().flatten();
+        let mut headers: Vec<(String, String)> =
+            headers.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect();
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+            headers.push(("content-type".into(), "application/json".into()));
+        }
+        Route {
+            path: text("path").unwrap_or_default().into(),
+            delay: Duration::from_millis(number("delayMs").unwrap_or_default()),
+            status: number("status").and_then(|status| status.try_into().ok()).unwrap_or(200),
+            headers,
+            body: text("body").unwrap_or_default().into(),
+            echo: json.get("echo").and_then(JsonValue::as_bool).unwrap_or(false),
+        }
+    }
+}
+
+fn read_event(json: &JsonValue) -> Option<FlowEvent> {
+    let name = json.get("eventName")?.as_str()?;
+    Some(FlowEvent { name: name.into(), payload: json.get("payload").map_or(Value::Undefined, Value::from) })
+}

@@ -1,0 +1,227 @@
+//! Ports as paths into the values of root ports: finding them by id, reading, and setting them by the rules of
+//! their types.
+//!
+//! Values are shared; a write copies what it changes and nothing else.
+
+use std::sync::Arc;
+
+use super::Value;
+use super::model::{Direction, Node, NodeIndex, PortConfig, PortKind, PortRef, Step};
+use super::value::{Object, in_javascript_order};
+
+/// How many ways to read one port id are tried; keys that contain dots or brackets make it ambiguous.
+const ATTEMPTS: usize = 1000;
+
+/// The furthest element that a single write may add to a list.
+const MAX_ELEMENT: usize = 100_000;
+
+/// Find a port by its id: a root port, a field (`a.b`), an element that is stored (`a[0]`), or any mix.
+pub(super) fn resolve(node: &Node, index: NodeIndex, id: &str) -> Option<PortRef> {
+    if let Some(port) = node.port_index(id) {
+        let config = node.ports[port].config.clone();
+        return Some(PortRef { node: index, port, path: Box::default(), config });
+    }
+    let mut attempts = ATTEMPTS;
+    // A root key ends where a dot or a bracket begins the rest.
+    for (position, _) in id.match_indices(['.', '[']) {
+        let Some(port) = node.port_index(&id[..position]) else { continue };
+        let root = &node.ports[port];
+        let mut path = Vec::new();
+        if let Some(config) = descend(&root.config, Some(&root.value), &id[position..], &mut path, &mut attempts) {
+            return Some(PortRef { node: index, port, path: path.into(), config });
+        }
+    }
+    None
+}
+
+/// Follow the rest of an id. Recursion ends with the configuration's depth, which is bounded.
+fn descend(
+    config: &Arc<PortConfig>,
+    value: Option<&Value>,
+    rest: &str,
+    path: &mut Vec<Step>,
+    attempts: &mut usize,
+) -> Option<Arc<PortConfig>> {
+    if rest.is_empty() {
+        return Some(config.clone());
+    }
+    *attempts = attempts.checked_sub(1)?;
+    match &config.kind {
+        PortKind::Any(Some(inner)) => descend(inner, value, rest, path, attempts),
+        PortKind::Object(fields) => {
+            let rest = rest.strip_prefix('.')?;
+            let ends = rest.match_indices(['.', '[']).map(|(position, _)| position).chain([rest.len()]);
+            for end in ends {
+                let Some((key, field)) = fields.get_key_value(&rest[..end]) else { continue };
+                path.push(Step::Key(key.clone()));
+                let inner = value.and_then(Value::as_object).and_then(|object| object.get(key));
+                if let Some(found) = descend(field, inner, &rest[end..], path, attempts) {
+                    return Some(found);
+                }
+                path.pop();
+            }
+            None
+        }
+        PortKind::Array(items) => {
+            let (index, rest) = rest.strip_prefix('[')?.split_once(']')?;
+            let index: usize = index.parse().ok()?;
+            let element = value.and_then(Value::as_array)?.get(index)?;
+            path.push(Step::Index(index));
+            match items {
+                Some(items) => descend(items, Some(element), rest, path, attempts),
+                None if rest.is_empty() => Some(Arc::new(anything())),
+                None => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+fn anything() -> PortConfig {
+    PortConfig {
+        id: Arc::from(""),
+        key: Arc::from(""),
+        kind: PortKind::Any(None),
+        direction: Direction::Passthrough,
+        required: false,
+        default: None,
+        raw: Arc::default(),
+    }
+}
+
+/// The value that a path leads to; undefined when there is none.
+pub(super) fn read(root: &Value, path: &[Step]) -> Value {
+    let mut value = root;
+    for step in path {
+        let next = match (step, value) {
+            (Step::Key(key), Value::Object(fields)) => fields.get(key),
+            (Step::Index(index), Value::Array(items)) => items.get(*index),
+            _ => None,
+        };
+        match next {
+            Some(next) => value = next,
+            None => return Value::Undefined,
+        }
+    }
+    value.clone()
+}
+
+/// Set what a path leads to, as the type of the port there has it. Below something absent nothing is written.
+pub(super) fn write(root: &mut Value, path: &[Step], config: &PortConfig, new: Value) {
+    let Some((last, ancestors)) = path.split_last() else {
+        let old = std::mem::take(root);
+        *root = assigned(&old, new, config);
+        return;
+    };
+    let mut value = root;
+    for step in ancestors {
+        let next = match (step, value) {
+            (Step::Key(key), Value::Object(fields)) => Arc::make_mut(fields).get_mut(key),
+            (Step::Index(index), Value::Array(items)) => Arc::make_mut(items).get_mut(*index),
+            _ => None,
+        };
+        match next {
+            Some(next) => value = next,
+            None => return,
+        }
+    }
+    match (last, value) {
+        (Step::Key(key), Value::Object(fields)) => {
+            let fields = Arc::make_mut(fields);
+            let old = fields.get(key).cloned().unwrap_or_default();
+            fields.insert(key.clone(), assigned(&old, new, config));
+        }
+        (Step::Index(index), Value::Array(items)) if *index <= MAX_ELEMENT => {
+            let items = Arc::make_mut(items);
+            if items.len() <= *index {
+                items.resize(*index + 1, Value::Undefined);
+            }
+            items[*index] = assigned(&items[*index], new, config);
+        }
+        _ => {}
+    }
+}
+
+/// What a port holds after `new` was put on it: objects take over keys, any ports fill falsy fields, others replace.
+fn assigned(old: &Value, new: Value, config: &PortConfig) -> Value {
+    match &config.kind {
+        PortKind::Object(_) => merged(old, new),
+        PortKind::Any(Some(_)) => filled(new, config.underlying()),
+        _ => new,
+    }
+}
+
+/// What an object port holds after an object was put on it: the new one's keys and values, where known keys keep
+/// their places. Undefined fields stay away.
+pub fn merged(old: &Value, new: Value) -> Value {
+    let (Value::Object(old), Value::Object(fields)) = (old, &new) else { return new };
+    if Arc::ptr_eq(old, fields) {
+        return new;
+    }
+    let same_order = old.len() <= fields.len() && old.keys().zip(fields.keys()).all(|(a, b)| a == b);
+    if same_order && !fields.values().any(|value| matches!(value, Value::Undefined | Value::Object(_))) {
+        return new; // nothing to rearrange: share it
+    }
+    let mut merged = Object::with_capacity(fields.len());
+    for (key, before) in old.iter() {
+        if let Some(value) = fields.get(key).filter(|value| !matches!(value, Value::Undefined)) {
+            merged.insert(key.clone(), self::merged(before, value.clone()));
+        }
+    }
+    for (key, value) in fields.iter() {
+        if !merged.contains_key(key) && !matches!(value, Value::Undefined) {
+            merged.insert(key.clone(), value.clone());
+        }
+    }
+    Value::from(in_javascript_order(merged))
+}
+
+/// A value as an any port shows it once its fields are rebuilt: each field that the schema names and whose value is
+/// falsy has the schema's default instead, or goes away when there is none. Stored flows rely on it.
+pub fn filled(value: Value, config: &PortConfig) -> Value {
+    let (PortKind::Object(schema), Value::Object(fields)) = (&config.kind, &value) else { return value };
+    let mut changes: Vec<(&Arc<str>, Value)> = Vec::new();
+    for (key, field) in schema {
+        let before = fields.get(key).cloned().unwrap_or_default();
+        let after = if before.is_truthy() {
+            before.clone()
+        } else {
+            field.default.as_ref().map_or(Value::Undefined, Value::from)
+        };
+        let after = filled(after, field.underlying());
+        if !before.is(&after) {
+            changes.push((key, after));
+        }
+    }
+    if changes.is_empty() {
+        return value;
+    }
+    let mut object = Object::clone(fields);
+    for (key, after) in changes {
+        match after {
+            Value::Undefined => {
+                object.shift_remove(key);
+            }
+            after => {
+                object.insert(key.clone(), after);
+            }
+        }
+    }
+    Value::from(in_javascript_order(object))
+}
+
+/// What a root port holds after its own node set it: as by an edge, but an any port is left as it is, and the
+/// objects in a list are filled by the list's item schema.
+pub(super) fn set_by_node(old: &Value, new: Value, config: &PortConfig) -> Value {
+    match (&config.kind, &new) {
+        (PortKind::Object(_), _) => merged(old, new),
+        (PortKind::Array(Some(items)), Value::Array(list)) => {
+            let items = items.underlying();
+            if !matches!(items.kind, PortKind::Object(_)) {
+                return new;
+            }
+            Value::from(list.iter().map(|item| filled(item.clone(), items)).collect::<Vec<_>>())
+        }
+        _ => new,
+    }
+}

@@ -4,7 +4,7 @@ mod demo;
 mod examples;
 mod server;
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -47,6 +47,9 @@ impl Dev {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         // Not the database that the environment names: this one is private.
         let mut settings = global.settings(vec![("worker.id", "dev".into())])?;
+        if global.config.is_none() {
+            settings.queue.polling_interval = Duration::from_millis(100); // someone watches
+        }
         if self.demo && global.log_level.is_none() {
             settings.log.level = "warn".into();
         }

@@ -17,8 +17,7 @@ use tokio::sync::Semaphore;
 use server::Server;
 
 /// Recorded cases that cannot pass yet, and why. Only to be shortened: a case named here that passes fails the test.
-const UNSUPPORTED: &[(&str, &str)] =
-    &[("handlebars", "HandlebarsTemplateNode is not built yet"), ("regexp-modes", "RegExpNode is not built yet")];
+const UNSUPPORTED: &[(&str, &str)] = &[("regexp-modes", "RegExpNode is not built yet")];
 
 /// Recorded cases where this engine differs on purpose; own cases of the same name say what it does instead.
 const DIFFERENT: &[(&str, &str)] = &[(

@@ -71,9 +71,13 @@ impl Flow {
         Ok(Loaded { flow: Arc::new(flow), problems })
     }
 
+    pub(super) fn node_index(&self, id: &str) -> Option<NodeIndex> {
+        self.by_id.get(id).copied()
+    }
+
     /// A port by its node's id and its own id, nested ones included.
     pub(super) fn port(&self, node: &str, port: &str) -> Option<PortRef> {
-        let index = *self.by_id.get(node)?;
+        let index = self.node_index(node)?;
         ports::resolve(&self.nodes[index], index, port)
     }
 }
@@ -219,8 +223,8 @@ fn list<'a>(stored: &'a Json, part: &'static str) -> Result<&'a [JsonValue], Loa
 }
 
 fn raw(metadata: &Json) -> Box<RawValue> {
-    // A map of JSON values always has a JSON text; `{}` stands for the case that cannot be.
-    serde_json::value::to_raw_value(metadata).unwrap_or_else(|_| Box::<RawValue>::from(RawValue::NULL.to_owned()))
+    // A map of JSON values always has a JSON text; null stands for the case that cannot be.
+    serde_json::value::to_raw_value(metadata).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 fn nests_deeper(json: &JsonValue, limit: usize) -> bool {
@@ -251,11 +255,4 @@ fn kind_name(json: &JsonValue) -> &'static str {
 
 fn text<'a>(json: &'a Json, key: &str) -> Option<&'a str> {
     json.get(key).and_then(JsonValue::as_str)
-}
-
-/// The position of a node's id, for tests and messages.
-impl Flow {
-    pub(super) fn node_index(&self, id: &str) -> Option<NodeIndex> {
-        self.by_id.get(id).copied()
-    }
 }

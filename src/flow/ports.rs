@@ -142,6 +142,16 @@ pub(super) fn write(root: &mut Value, path: &[Step], config: &PortConfig, new: V
     }
 }
 
+/// As [`write()`], for a value from outside: absent objects on the way are made.
+pub(super) fn put(root: &mut Value, path: &[Step], config: &PortConfig, new: Value) {
+    for depth in 0..path.len() {
+        if matches!(path[depth], Step::Key(_)) && read(root, &path[..depth]).is_nullish() {
+            write(root, &path[..depth], &anything(), Value::empty_object());
+        }
+    }
+    write(root, path, config, new);
+}
+
 /// What a port holds after `new` was put on it: objects take over keys, any ports fill falsy fields, others replace.
 fn assigned(old: &Value, new: Value, config: &PortConfig) -> Value {
     match &config.kind {
@@ -274,6 +284,9 @@ mod tests {
         let mut nothing = Value::Null;
         write(&mut nothing, &path, &anything(), Value::from(2.0));
         assert_eq!(nothing.to_json(), json!(null));
+        let keys = [Step::Key("a".into()), Step::Key("b".into())];
+        put(&mut nothing, &keys, &anything(), Value::from(2.0));
+        assert_eq!(nothing.to_json(), json!({"a": {"b": 2}}));
 
         let mut list = Value::from(&json!([1]));
         write(&mut list, &[Step::Index(2)], &anything(), Value::from(3.0));

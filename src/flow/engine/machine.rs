@@ -72,7 +72,7 @@ impl<'a> Machine<'a> {
         let started = Instant::now();
         let mut state = RunState::new(flow, started);
         for Input { port, value } in inputs {
-            ports::write(&mut state.nodes[port.node].values[port.port], &port.path, &port.config, value);
+            ports::put(&mut state.nodes[port.node].values[port.port], &port.path, &port.config, value);
         }
         let binding = Binding::new(flow, event.as_ref().map(|event| event.name.as_ref()));
         Machine { flow, state, event, binding, started, outbox: VecDeque::new() }

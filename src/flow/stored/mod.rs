@@ -7,7 +7,8 @@ mod node;
 mod tests;
 mod v1;
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -44,8 +45,11 @@ impl Flow {
         let metadata = metadata(stored)?;
         let mut problems = Vec::new();
 
-        let mut stored_nodes = list(stored, "nodes")?.to_vec();
-        let renamed = v1::modernise(&mut stored_nodes);
+        let mut stored_nodes = Cow::Borrowed(list(stored, "nodes")?);
+        let mut renamed = v1::Renamed::default();
+        if stored_nodes.iter().filter_map(JsonValue::as_object).any(v1::is_old) {
+            renamed = v1::modernise(stored_nodes.to_mut());
+        }
         let nodes = nodes(&stored_nodes, registry, &mut problems);
         let mut flow = Flow {
             id: text(stored, "id").or_else(|| text(&metadata, "id")).unwrap_or_default().into(),
@@ -105,7 +109,7 @@ fn metadata(stored: &Json) -> Result<Json, LoadError> {
 
 fn nodes(stored: &[JsonValue], registry: &Registry, problems: &mut Vec<Problem>) -> Vec<Node> {
     let mut nodes: Vec<Node> = Vec::with_capacity(stored.len());
-    let mut seen: HashMap<Arc<str>, ()> = HashMap::with_capacity(stored.len());
+    let mut seen: HashSet<Arc<str>> = HashSet::with_capacity(stored.len());
     for (position, json) in stored.iter().enumerate() {
         let id = json.get("id").and_then(JsonValue::as_str).map_or_else(|| format!("#{position}"), str::to_owned);
         let built = match json.as_object() {
@@ -116,7 +120,7 @@ fn nodes(stored: &[JsonValue], registry: &Registry, problems: &mut Vec<Problem>)
             Some(json) => node::build(json, registry, problems),
         };
         match built {
-            Ok(node) if seen.insert(node.id.clone(), ()).is_some() => {
+            Ok(node) if !seen.insert(node.id.clone()) => {
                 let what = "another node has the same id; the first one counts";
                 problems.push(Problem::new(ProblemKind::NodeDropped, id, what));
             }

@@ -1,6 +1,7 @@
 //! Recorded cases: flows with what the original engine did with them, and cases of our own in the same form.
 //!
 //! The recorded ones are found by `FIREFLOW_CONFORMANCE`, or beside this package in `../shared/conformance`.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test stops at what must not be, and tells what it saw")]
 
 #[path = "conformance_support/server.rs"]
 mod server;

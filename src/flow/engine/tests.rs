@@ -244,7 +244,7 @@ async fn the_flow_runs_on_when_nobody_takes_its_events() {
 
 #[tokio::test]
 async fn a_very_long_chain_and_a_very_wide_fan_are_no_problem() {
-    const COUNT: usize = 20_000;
+    const COUNT: usize = 10_000;
     let name = |number: usize| format!("n{number}");
     let mut nodes: Vec<_> = (0..COUNT).map(|number| node(&name(number), "Pass")).collect();
     let mut edges: Vec<_> =

@@ -67,12 +67,12 @@ impl ExecutionStore {
             )
             .into(),
             insert: format!(
-                "INSERT INTO {table} (id, flow_id, owner_id, root_execution_id, status, created_at, updated_at,
-                        execution_depth, options, integration, external_events, failure_count)
-                 SELECT r.id, r.flow_id, r.owner_id, r.id, 'created', {now}, {now}, 0, r.options, r.integration,
-                        r.external_events, 0
-                   FROM jsonb_to_recordset($1) AS r(id text, flow_id text, owner_id text, options jsonb,
-                        integration jsonb, external_events jsonb)
+                "INSERT INTO {table} (id, flow_id, owner_id, root_execution_id, parent_execution_id, status, created_at,
+                        updated_at, execution_depth, options, integration, external_events, failure_count)
+                 SELECT r.id, r.flow_id, r.owner_id, r.root, r.parent, 'created', {now}, {now}, r.depth, r.options,
+                        r.integration, r.external_events, 0
+                   FROM jsonb_to_recordset($1) AS r(id text, flow_id text, owner_id text, root text, parent text,
+                        depth integer, options jsonb, integration jsonb, external_events jsonb)
                  ON CONFLICT (id) DO NOTHING"
             )
             .into(),
@@ -127,7 +127,8 @@ impl ExecutionStore {
     /// Create the row, unless there is one.
     pub fn create(&self, row: &ExecutionRow) -> ApplicationWrite {
         let row = json!({
-            "id": row.id, "flow_id": row.flow_id, "owner_id": row.owner_id, "options": row.options,
+            "id": row.id, "flow_id": row.flow_id, "owner_id": row.owner_id, "root": row.root_execution_id,
+            "parent": row.parent_execution_id, "depth": row.depth, "options": row.options,
             "integration": row.integration, "external_events": row.external_events,
         });
         ApplicationWrite { statement: self.insert.clone(), row }
@@ -145,7 +146,16 @@ impl ExecutionStore {
 
     /// Status failed, with the error's text.
     pub fn failed(&self, id: &str, error: &str) -> ApplicationWrite {
+        self.ended(id, "failed", error)
+    }
+
+    /// Status stopped, with the reason.
+    pub fn stopped(&self, id: &str, reason: &str) -> ApplicationWrite {
+        self.ended(id, "stopped", reason)
+    }
+
+    fn ended(&self, id: &str, status: &str, error: &str) -> ApplicationWrite {
         let error = error.replace('\0', "\u{fffd}"); // PostgreSQL's text has no NUL
-        ApplicationWrite { statement: self.ended.clone(), row: json!({"id": id, "status": "failed", "error": error}) }
+        ApplicationWrite { statement: self.ended.clone(), row: json!({"id": id, "status": status, "error": error}) }
     }
 }

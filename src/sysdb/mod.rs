@@ -20,13 +20,13 @@ mod writer;
 use deadpool_postgres::{Object, Pool};
 
 pub use claim::{Claim, ClaimScope, Claimed, Contended};
-pub use commit::{Append, ApplicationWrite, Checkpoint, Finish, Receive, Received, StepRecord, Write};
+pub use commit::{Append, ApplicationWrite, Checkpoint, ChildStart, Finish, Receive, Received, StepRecord, Write};
 pub use enqueue::{EnqueueError, Enqueued, NewWorkflow};
 pub use error::{CommitError, SysdbError};
 pub use ids::{Owner, OwnerToken, WorkflowId};
 pub use messages::{CHANNEL as MESSAGES, Message};
 pub use notify::Notifier;
-pub use query::{Lost, WorkflowView};
+pub use query::{Astray, Cause, WorkflowView};
 pub use version::Registration;
 pub use writer::{Writer, WriterHandle};
 

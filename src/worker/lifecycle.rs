@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::Settings,
-    durable::{MailRoom, Slots, Stop},
+    durable::{Family, MailRoom, Slots, Stop},
     execution::{ExecutionStore, Executor, FlowStore, Limits},
     nodes::Registry,
     postgres,
@@ -184,6 +184,8 @@ impl Parts<'_> {
         let services = TaskTracker::new(); // what they need
         let running = Running::default();
         let mail = MailRoom::default();
+        let family = Family::new(database.sysdb.clone());
+        services.spawn(family.clone().run(serving.clone()));
 
         let (notifier, notify) = Notifier::new(database.sysdb.clone(), serving.clone());
         services.spawn(notify);
@@ -197,6 +199,7 @@ impl Parts<'_> {
             executor: executor(settings, database, http),
             writer,
             mail: mail.clone(),
+            family: family.clone(),
             running: running.clone(),
             status: status.clone(),
         });
@@ -349,6 +352,7 @@ fn executor(settings: &Settings, database: &Database, http: &reqwest::Client) ->
         executions: ExecutionStore::new(database.pool.clone(), prefix),
         flows: FlowStore::new(database.flows.clone(), prefix, registry, settings.execution.flow_cache),
         http: http.clone(),
+        queue: settings.queue.name.clone(),
         limits: Limits {
             start: settings.execution.start,
             start_timeout: settings.execution.start_timeout,

@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 pub enum Stop {
     /// Its row has another owner, or has ended (with this status), or is gone (`None`).
     Lost(Option<String>),
+    /// A checkpoint was refused because its row has another owner, or has ended, or is gone: nobody has looked yet.
+    Disowned,
     /// The worker gives it back to the queue.
     HandBack,
 }
@@ -23,6 +25,7 @@ impl std::fmt::Display for Stop {
             Stop::Lost(Some(status)) => {
                 write!(f, "the workflow is no longer owned by this worker; its status is {status}")
             }
+            Stop::Disowned => f.write_str("the workflow is no longer owned by this worker"),
             Stop::HandBack => f.write_str("the worker gives the workflow back to the queue"),
         }
     }

@@ -195,7 +195,7 @@ impl Starter {
                 place.hand_back();
                 tracing::info!("execution goes back to the queue");
             }
-            Stop::Lost(_) => {
+            Stop::Lost(_) | Stop::Disowned => {
                 self.status.count(Count::Lost, 1);
                 tracing::warn!(reason = %stop, "execution stopped");
             }

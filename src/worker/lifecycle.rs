@@ -317,6 +317,7 @@ fn executor(settings: &Settings, database: &Database) -> Executor {
     let prefix = &database.prefix;
     let registry = Arc::new(Registry::standard());
     Executor {
+        sysdb: database.sysdb.clone(),
         executions: ExecutionStore::new(database.pool.clone(), prefix),
         flows: FlowStore::new(database.flows.clone(), prefix, registry, settings.execution.flow_cache),
         http: reqwest::Client::new(),

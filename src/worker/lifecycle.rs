@@ -202,7 +202,6 @@ async fn work(
             );
             running.stop_all(&Stop::Lost(Some("PENDING, under a lost lease".into())));
             wait(&tasks).await;
-            let _ = running.take_handed_back();
         }
         None => {
             status.enter(Phase::Draining);
@@ -247,6 +246,9 @@ async fn drain(
     let hand_back_waiting = async {
         loop {
             running.stop_waiting(&Stop::HandBack);
+            if let Err(error) = hand_over(database, running, status).await {
+                tracing::debug!(error, "can't give back yet");
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
@@ -258,20 +260,26 @@ async fn drain(
     }
     running.stop_all(&Stop::HandBack);
     wait(tasks).await;
-    let owners = running.take_handed_back();
+    if let Err(error) = hand_over(database, running, status).await {
+        let executions = running.handed_back().len();
+        tracing::error!(error, executions, "can't give back; the next recovery does it");
+    }
+}
+
+/// Give those back to the queue that have stopped for it. May be dropped and called again: nobody is forgotten.
+async fn hand_over(database: &Database, running: &Running, status: &Status) -> Result<(), String> {
+    let owners = running.handed_back();
     if owners.is_empty() {
-        return;
+        return Ok(());
     }
-    match tokio::time::timeout(GRACE, database.sysdb.release(&owners)).await {
-        Ok(Ok(released)) => {
-            status.count(Count::HandedBack, released as u64);
-            tracing::info!(executions = released, "given back to the queue");
-        }
-        Ok(Err(error)) => {
-            tracing::error!(%error, executions = owners.len(), "can't give back; the next recovery does it")
-        }
-        Err(_) => tracing::error!(executions = owners.len(), "can't give back in time; the next recovery does it"),
-    }
+    let released = match tokio::time::timeout(GRACE, database.sysdb.release(&owners)).await {
+        Ok(released) => released.map_err(|error| error.to_string())?,
+        Err(_) => return Err("the database didn't answer in time".into()),
+    };
+    running.gave_back(owners.len());
+    status.count(Count::HandedBack, released as u64);
+    tracing::info!(executions = released, "given back to the queue");
+    Ok(())
 }
 
 async fn wait(tasks: &TaskTracker) {

@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 pub enum Stop {
     /// Its row has another owner, or has ended (with this status), or is gone (`None`). Nothing more is written for it.
     Lost(Option<String>),
+    /// A checkpoint was refused because its row has another owner, or has ended, or is gone: nobody has looked yet.
+    Disowned,
     /// The worker gives it back to the queue. Nothing more is written for it.
     HandBack,
     /// It is still ours, and has to end now, for this reason.
@@ -26,6 +28,7 @@ impl std::fmt::Display for Stop {
                 write!(f, "the workflow is no longer owned by this worker; its status is {status}")
             }
             Stop::Abort(reason) => f.write_str(reason),
+            Stop::Disowned => f.write_str("the workflow is no longer owned by this worker"),
             Stop::HandBack => f.write_str("the worker gives the workflow back to the queue"),
         }
     }

@@ -52,7 +52,7 @@ pub enum DurableError {
 impl From<CommitError> for DurableError {
     fn from(error: CommitError) -> DurableError {
         match error {
-            CommitError::OwnershipLost => DurableError::Stopped(Stop::Lost(Some("unknown".into()))),
+            CommitError::OwnershipLost => DurableError::Stopped(Stop::Disowned),
             CommitError::Closed => DurableError::Stopped(Stop::HandBack),
             error => DurableError::Commit(error),
         }
@@ -361,13 +361,18 @@ impl Appender {
 }
 
 /// Wait for the commit, unless the workflow has to stop: a database that is away must not hold it. What is on its way then
-/// may still become durable, which the token allows as long as the row is ours.
+/// may still become durable, which the token allows as long as the row is ours; after the stop nothing is sent any more,
+/// or a flow that is given back would announce its end.
 async fn commit(
     writer: &WriterHandle,
     control: &Control,
     checkpoint: Checkpoint,
 ) -> Result<Option<Message>, DurableError> {
+    if control.is_cut_off() {
+        return Err(DurableError::Stopped(control.cut_off().await));
+    }
     tokio::select! {
+        biased; // what is durable counts, also when the stop came at the same moment
         received = writer.commit(checkpoint) => Ok(received?),
         stop = control.cut_off() => Err(DurableError::Stopped(stop)),
     }

@@ -28,7 +28,7 @@ use crate::{
         engine::{self, Abort, End, RunOptions},
     },
     nodes::{FlowEvent, RunContext},
-    sysdb::{ChildStart, Claimed, Finish, WorkflowId},
+    sysdb::{ChildStart, Claimed, Finish, SysdbError, SystemDatabase, WorkflowId},
     wire::{Arguments, Failure, Format},
 };
 
@@ -50,6 +50,8 @@ pub struct Limits {
 
 /// Runs executions.
 pub struct Executor {
+    /// The rows of its workflows.
+    pub sysdb: SystemDatabase,
     /// Execution rows.
     pub executions: ExecutionStore,
     /// Flows.
@@ -124,12 +126,25 @@ impl Executor {
             }
             stop => stop,
         };
-        if matches!(&stopped, Stop::Lost(Some(status)) if status == "CANCELLED")
-            && let Err(error) = self.executions.mark_stopped(&execution, "the workflow was cancelled").await
-        {
+        if let Err(error) = self.mark_stopped(claimed, &execution, &stopped).await {
             tracing::warn!(%error, "can't mark the execution stopped");
         }
         Err(stopped)
+    }
+
+    /// A workflow that was cancelled or deleted leaves no execution behind that seems to run. Fireflow's own stop has
+    /// written the row already, and a row that another worker has is that worker's.
+    async fn mark_stopped(&self, claimed: &Claimed, execution: &str, stop: &Stop) -> Result<(), SysdbError> {
+        let status = match stop {
+            Stop::HandBack | Stop::Abort(_) => return Ok(()),
+            Stop::Lost(status) => status.clone(),
+            Stop::Disowned => self.sysdb.workflow(&claimed.owner.id).await?.map(|row| row.status),
+        };
+        match status.as_deref() {
+            None => self.executions.mark_stopped(execution, "the workflow was deleted").await,
+            Some("CANCELLED") => self.executions.mark_stopped(execution, "the workflow was cancelled").await,
+            Some(_) => Ok(()),
+        }
     }
 
     async fn run(

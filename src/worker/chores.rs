@@ -67,6 +67,14 @@ impl Chores {
                 self.status.count(Count::Recovered, recovered.len() as u64);
                 tracing::warn!(executions = recovered.len(), "a worker died; its executions are back on the queue");
             }
+            let stranded = self.sysdb.release_stranded(&self.me.id, &self.application, &self.running.owners()).await?;
+            if stranded > 0 {
+                self.status.count(Count::Recovered, stranded);
+                tracing::warn!(
+                    executions = stranded,
+                    "executions that were claimed but never ran are back on the queue"
+                );
+            }
         }
         Ok(())
     }

@@ -205,7 +205,7 @@ impl Starter {
                 place.hand_back();
                 tracing::info!("execution goes back to the queue");
             }
-            Stop::Lost(_) | Stop::Abort(_) => {
+            Stop::Lost(_) | Stop::Disowned | Stop::Abort(_) => {
                 self.status.count(Count::Lost, 1);
                 tracing::warn!(reason = %stop, "execution stopped");
             }

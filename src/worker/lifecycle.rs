@@ -256,7 +256,6 @@ impl Parts<'_> {
                 );
                 running.stop_all(&Stop::Lost(Some("PENDING, under a lost lease".into())));
                 wait(&tasks).await;
-                let _ = running.take_handed_back();
             }
             None => {
                 status.enter(Phase::Draining);
@@ -292,6 +291,9 @@ impl Parts<'_> {
         let hand_back_waiting = async {
             loop {
                 running.stop_waiting(&Stop::HandBack);
+                if let Err(error) = hand_over(database, running, status).await {
+                    tracing::debug!(error, "can't give back yet");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
@@ -303,21 +305,27 @@ impl Parts<'_> {
         }
         running.stop_all(&Stop::HandBack);
         wait(tasks).await;
-        let owners = running.take_handed_back();
-        if owners.is_empty() {
-            return;
-        }
-        match tokio::time::timeout(GRACE, database.sysdb.release(&owners)).await {
-            Ok(Ok(released)) => {
-                status.count(Count::HandedBack, released as u64);
-                tracing::info!(executions = released, "given back to the queue");
-            }
-            Ok(Err(error)) => {
-                tracing::error!(%error, executions = owners.len(), "can't give back; the next recovery does it")
-            }
-            Err(_) => tracing::error!(executions = owners.len(), "can't give back in time; the next recovery does it"),
+        if let Err(error) = hand_over(database, running, status).await {
+            let executions = running.handed_back().len();
+            tracing::error!(error, executions, "can't give back; the next recovery does it");
         }
     }
+}
+
+/// Give those back to the queue that have stopped for it. May be dropped and called again: nobody is forgotten.
+async fn hand_over(database: &Database, running: &Running, status: &Status) -> Result<(), String> {
+    let owners = running.handed_back();
+    if owners.is_empty() {
+        return Ok(());
+    }
+    let released = match tokio::time::timeout(GRACE, database.sysdb.release(&owners)).await {
+        Ok(released) => released.map_err(|error| error.to_string())?,
+        Err(_) => return Err("the database didn't answer in time".into()),
+    };
+    running.gave_back(owners.len());
+    status.count(Count::HandedBack, released as u64);
+    tracing::info!(executions = released, "given back to the queue");
+    Ok(())
 }
 
 async fn wait(tasks: &TaskTracker) {
@@ -349,6 +357,7 @@ fn executor(settings: &Settings, database: &Database, http: &reqwest::Client) ->
     let prefix = &database.prefix;
     let registry = Arc::new(Registry::standard());
     Executor {
+        sysdb: database.sysdb.clone(),
         executions: ExecutionStore::new(database.pool.clone(), prefix),
         flows: FlowStore::new(database.flows.clone(), prefix, registry, settings.execution.flow_cache),
         http: http.clone(),

@@ -1,6 +1,7 @@
 //! The rows of the `events` stream against those that the original worker left in PostgreSQL, event for event.
 //!
 //! The recorded rows are found by `FIREFLOW_GOLDEN`, or beside this package in `../shared/golden`.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test stops at what must not be, and tells what it saw")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

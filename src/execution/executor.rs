@@ -84,10 +84,10 @@ impl Executor {
                 Err(stop) => stop,
             },
         };
-        if matches!(&stopped, Stop::Lost(Some(status)) if status == "CANCELLED") {
-            if let Err(error) = self.executions.mark_stopped(&execution, "the workflow was cancelled").await {
-                tracing::warn!(%error, "can't mark the execution stopped");
-            }
+        if matches!(&stopped, Stop::Lost(Some(status)) if status == "CANCELLED")
+            && let Err(error) = self.executions.mark_stopped(&execution, "the workflow was cancelled").await
+        {
+            tracing::warn!(%error, "can't mark the execution stopped");
         }
         Err(stopped)
     }
@@ -125,7 +125,7 @@ impl Executor {
             workflow.complete(step, &Json::Null, vec![self.executions.running(&row.id)]).await?;
         }
         let result = match workflow.begin("executeFlowAtomic")? {
-            Begun::Recorded(outcome) => outcome.map_err(Failed::Error)?,
+            Begun::Recorded(outcome) => outcome?,
             Begun::Run(step) => self.run_flow(workflow, step, &task, &row, &flow).await?,
         };
         let last = match workflow.begin("updateToCompleted")? {
@@ -209,7 +209,7 @@ impl Executor {
         row: &ExecutionRow,
         flow: &StoredFlow,
     ) -> Result<Json, Failed> {
-        let invalid = |text: String| Failure::new("InvalidInput", text);
+        let invalid = |text: String| Box::new(Failure::new("InvalidInput", text));
         let ready =
             RunOptions::from_json(&row.options).map_err(|error| invalid(error.to_string())).and_then(|options| {
                 Ok((options, flow.flow.bind_inputs(&task.inputs).map_err(|error| invalid(error.to_string()))?))
@@ -274,7 +274,7 @@ impl Executor {
             End::Failed { error } | End::Cancelled { reason: error } => {
                 let failure = Failure::new("FlowError", error);
                 workflow.fail(step, &failure).await?;
-                Err(Failed::Error(failure))
+                Err(failure.into())
             }
         }
     }

@@ -16,6 +16,21 @@ pub enum Stop {
     HandBack,
 }
 
+/// Status of a row that refused a checkpoint: another one by now, without a word which.
+const UNKNOWN: &str = "unknown";
+
+impl Stop {
+    /// A checkpoint was refused, since the row is no longer ours.
+    pub(super) fn refused() -> Stop {
+        Stop::Lost(Some(UNKNOWN.into()))
+    }
+
+    /// Whether a cancel may be behind it. The row's status decides.
+    pub fn may_be_cancelled(&self) -> bool {
+        matches!(self, Stop::Lost(Some(status)) if status == "CANCELLED" || status == UNKNOWN)
+    }
+}
+
 impl std::fmt::Display for Stop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

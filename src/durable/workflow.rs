@@ -52,7 +52,7 @@ pub enum DurableError {
 impl From<CommitError> for DurableError {
     fn from(error: CommitError) -> DurableError {
         match error {
-            CommitError::OwnershipLost => DurableError::Stopped(Stop::Lost(Some("unknown".into()))),
+            CommitError::OwnershipLost => DurableError::Stopped(Stop::refused()),
             CommitError::Closed => DurableError::Stopped(Stop::HandBack),
             error => DurableError::Commit(error),
         }
@@ -188,6 +188,11 @@ impl Workflow {
         let mut writes = vec![Write::Step(step.record(None, None)), Write::Append(append)];
         writes.extend(rows.into_iter().map(Write::Application));
         self.commit(writes).await.map(drop)
+    }
+
+    /// Write rows of the application's tables, with no step to it: the same again must do no harm.
+    pub async fn write_rows(&mut self, rows: Vec<ApplicationWrite>) -> Result<(), DurableError> {
+        self.commit(rows.into_iter().map(Write::Application).collect()).await.map(drop)
     }
 
     /// A handle that appends to a stream from inside a step; not recorded.

@@ -84,10 +84,13 @@ impl Executor {
                 Err(stop) => stop,
             },
         };
-        if matches!(&stopped, Stop::Lost(Some(status)) if status == "CANCELLED")
-            && let Err(error) = self.executions.mark_stopped(&execution, "the workflow was cancelled").await
-        {
-            tracing::warn!(%error, "can't mark the execution stopped");
+        if stopped.may_be_cancelled() {
+            let id = &claimed.owner.id;
+            match self.executions.mark_stopped(&execution, id, "the workflow was cancelled").await {
+                Ok(true) => tracing::info!("the workflow was cancelled; its execution is marked stopped"),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "can't mark the execution stopped"),
+            }
         }
         Err(stopped)
     }
@@ -138,16 +141,22 @@ impl Executor {
     }
 
     /// Read the execution's row and the flow. Nothing is recorded yet.
-    async fn prepare(&self, id: &str, task: Task, workflow: &Workflow) -> Result<Prepared, Failed> {
-        let control = workflow.control();
+    async fn prepare(&self, id: &str, task: Task, workflow: &mut Workflow) -> Result<Prepared, Failed> {
+        let control = &workflow.control().clone();
         let row = patiently(control, || self.executions.get(id))
             .await?
             .map_err(|error| Failed::error("DatabaseError", error.to_string()))?;
         if let Some(row) = row.as_ref().filter(|row| row.has_ended()) {
-            return Err(Failed::error(
-                "ExecutionEnded",
-                format!("execution \"{id}\" has already ended: it is {}", row.status),
-            ));
+            // A workflow that has ended is claimed again only after it was resumed or rewound: that is its execution's
+            // wish as well. Another workflow's execution stays what it is.
+            if workflow.owner().id.as_str() == id {
+                workflow.write_rows(vec![self.executions.reopened(id)]).await?;
+            } else {
+                return Err(Failed::error(
+                    "ExecutionEnded",
+                    format!("execution \"{id}\" has already ended: it is {}", row.status),
+                ));
+            }
         }
         let flow_id = task.flow_id.clone().or_else(|| row.as_ref().map(|row| row.flow_id.clone()));
         let Some(flow_id) = flow_id else {

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use deadpool_postgres::Pool;
 use serde_json::{Value as Json, json};
 
-use crate::sysdb::{ApplicationWrite, SysdbError, schema::Prefix};
+use crate::sysdb::{
+    ApplicationWrite, SysdbError, WorkflowId,
+    schema::{Prefix, SchemaName},
+};
 
 /// An execution's row.
 #[derive(Clone, Debug)]
@@ -34,7 +37,7 @@ pub struct ExecutionRow {
 }
 
 impl ExecutionRow {
-    /// Whether it has ended; then it isn't run again.
+    /// Whether it has ended; then it isn't run again, unless its own workflow is.
     pub fn has_ended(&self) -> bool {
         matches!(self.status.as_str(), "completed" | "failed" | "stopped")
     }
@@ -48,12 +51,13 @@ pub struct ExecutionStore {
     insert: Arc<str>,
     running: Arc<str>,
     ended: Arc<str>,
+    reopened: Arc<str>,
     stopped: Arc<str>,
 }
 
 impl ExecutionStore {
-    /// `<prefix>executions` in this database.
-    pub fn new(pool: Pool, prefix: &Prefix) -> ExecutionStore {
+    /// `<prefix>executions` in this database, beside the system tables in this schema.
+    pub fn new(pool: Pool, schema: &SchemaName, prefix: &Prefix) -> ExecutionStore {
         let table = prefix.table("executions");
         // The columns are timestamps without time zone, in UTC.
         let now = "now() AT TIME ZONE 'utc'";
@@ -89,9 +93,20 @@ impl ExecutionStore {
                   WHERE e.id = r.id AND e.status NOT IN ('completed', 'failed', 'stopped')"
             )
             .into(),
+            reopened: format!(
+                "UPDATE {table} e SET status = CASE WHEN e.started_at IS NULL THEN 'created' ELSE 'running' END,
+                        error_message = NULL, completed_at = NULL, updated_at = {now}
+                   FROM jsonb_to_recordset($1) AS r(id text)
+                  WHERE e.id = r.id AND e.status IN ('completed', 'failed', 'stopped')"
+            )
+            .into(),
+            // The lock keeps the workflow from being resumed between the look at its status and the update.
             stopped: format!(
-                "UPDATE {table} SET status = 'stopped', error_message = $2, completed_at = {now}, updated_at = {now}
-                  WHERE id = $1 AND status NOT IN ('completed', 'failed', 'stopped')"
+                "WITH cancelled AS (SELECT FROM {}.workflow_status
+                                     WHERE workflow_uuid = $2 AND status = 'CANCELLED' FOR SHARE)
+                 UPDATE {table} SET status = 'stopped', error_message = $3, completed_at = {now}, updated_at = {now}
+                  WHERE id = $1 AND status NOT IN ('completed', 'failed', 'stopped') AND EXISTS (SELECT FROM cancelled)",
+                schema.quoted()
             )
             .into(),
         }
@@ -116,12 +131,12 @@ impl ExecutionStore {
         }))
     }
 
-    /// Mark an execution stopped whose workflow was cancelled by a DBOS client: the server's own stop writes the row itself.
-    pub async fn mark_stopped(&self, id: &str, reason: &str) -> Result<(), SysdbError> {
+    /// Mark an execution stopped if its workflow is cancelled, by a DBOS client or its deadline: the server's own stop
+    /// writes the row itself. Whether there was something to mark.
+    pub async fn mark_stopped(&self, id: &str, workflow: &WorkflowId, reason: &str) -> Result<bool, SysdbError> {
         let client = self.pool.get().await?;
         let statement = client.prepare_cached(&self.stopped).await?;
-        client.execute(&statement, &[&id, &reason]).await?;
-        Ok(())
+        Ok(client.execute(&statement, &[&id, &workflow.as_str(), &reason]).await? == 1)
     }
 
     /// Create the row, unless there is one.
@@ -131,6 +146,11 @@ impl ExecutionStore {
             "integration": row.integration, "external_events": row.external_events,
         });
         ApplicationWrite { statement: self.insert.clone(), row }
+    }
+
+    /// Back to running, or to created when it never ran: its workflow was resumed.
+    pub fn reopened(&self, id: &str) -> ApplicationWrite {
+        ApplicationWrite { statement: self.reopened.clone(), row: json!({"id": id}) }
     }
 
     /// Status running.

@@ -346,7 +346,7 @@ fn executor(settings: &Settings, database: &Database, http: &reqwest::Client) ->
     let prefix = &database.prefix;
     let registry = Arc::new(Registry::standard());
     Executor {
-        executions: ExecutionStore::new(database.pool.clone(), prefix),
+        executions: ExecutionStore::new(database.pool.clone(), &database.schema, prefix),
         flows: FlowStore::new(database.flows.clone(), prefix, registry, settings.execution.flow_cache),
         http: http.clone(),
         limits: Limits {

@@ -192,6 +192,11 @@ impl Workflow {
         self.commit(writes).await.map(drop)
     }
 
+    /// Write rows of the application's tables, with no step to it: the same again must do no harm.
+    pub async fn write_rows(&mut self, rows: Vec<ApplicationWrite>) -> Result<(), DurableError> {
+        self.commit(rows.into_iter().map(Write::Application).collect()).await.map(drop)
+    }
+
     /// A handle that appends to a stream from inside a step; not recorded.
     pub fn appender(&self, step: &Step, key: &Arc<str>) -> Appender {
         Appender {

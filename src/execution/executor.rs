@@ -28,7 +28,7 @@ use crate::{
         engine::{self, Abort, End, RunOptions},
     },
     nodes::{FlowEvent, RunContext},
-    sysdb::{ChildStart, Claimed, Finish, SysdbError, SystemDatabase, WorkflowId},
+    sysdb::{ChildStart, Claimed, Finish, SysdbError, SystemDatabase, Taken, WorkflowId},
     wire::{Arguments, Failure, Format},
 };
 
@@ -135,16 +135,17 @@ impl Executor {
     /// A workflow that was cancelled or deleted leaves no execution behind that seems to run. Fireflow's own stop has
     /// written the row already, and a row that another worker has is that worker's.
     async fn mark_stopped(&self, claimed: &Claimed, execution: &str, stop: &Stop) -> Result<(), SysdbError> {
-        let status = match stop {
-            Stop::HandBack | Stop::Abort(_) => return Ok(()),
-            Stop::Lost(status) => status.clone(),
-            Stop::Disowned => self.sysdb.workflow(&claimed.owner.id).await?.map(|row| row.status),
-        };
-        match status.as_deref() {
-            None => self.executions.mark_stopped(execution, "the workflow was deleted").await,
-            Some("CANCELLED") => self.executions.mark_stopped(execution, "the workflow was cancelled").await,
-            Some(_) => Ok(()),
+        if !matches!(stop, Stop::Lost(_) | Stop::Disowned) {
+            return Ok(());
         }
+        let stopped = |taken| {
+            let reason = match taken {
+                Taken::Cancelled => "the workflow was cancelled",
+                Taken::Deleted => "the workflow was deleted",
+            };
+            self.executions.stopped(execution, reason)
+        };
+        self.sysdb.settle(&claimed.owner.id, stopped).await.map(drop)
     }
 
     async fn run(
@@ -194,16 +195,22 @@ impl Executor {
     }
 
     /// Read the execution's row and the flow. Nothing is recorded yet.
-    async fn prepare(&self, id: &str, task: Task, workflow: &Workflow) -> Result<Prepared, Failed> {
-        let control = workflow.control();
+    async fn prepare(&self, id: &str, task: Task, workflow: &mut Workflow) -> Result<Prepared, Failed> {
+        let control = &workflow.control().clone();
         let row = patiently(control, || self.executions.get(id))
             .await?
             .map_err(|error| Failed::error("DatabaseError", error.to_string()))?;
         if let Some(row) = row.as_ref().filter(|row| row.has_ended()) {
-            return Err(Failed::error(
-                "ExecutionEnded",
-                format!("execution \"{id}\" has already ended: it is {}", row.status),
-            ));
+            // A workflow that has ended is claimed again only after it was resumed or rewound: that is its execution's
+            // wish as well. Another workflow's execution stays what it is.
+            if workflow.owner().id.as_str() == id {
+                workflow.write_rows(vec![self.executions.reopened(id)]).await?;
+            } else {
+                return Err(Failed::error(
+                    "ExecutionEnded",
+                    format!("execution \"{id}\" has already ended: it is {}", row.status),
+                ));
+            }
         }
         let flow_id = task.flow_id.clone().or_else(|| row.as_ref().map(|row| row.flow_id.clone()));
         let Some(flow_id) = flow_id else {

@@ -34,7 +34,7 @@ pub struct ExecutionRow {
 }
 
 impl ExecutionRow {
-    /// Whether it has ended; then it isn't run again.
+    /// Whether it has ended; then it isn't run again, unless its own workflow is.
     pub fn has_ended(&self) -> bool {
         matches!(self.status.as_str(), "completed" | "failed" | "stopped")
     }
@@ -48,7 +48,7 @@ pub struct ExecutionStore {
     insert: Arc<str>,
     running: Arc<str>,
     ended: Arc<str>,
-    stopped: Arc<str>,
+    reopened: Arc<str>,
 }
 
 impl ExecutionStore {
@@ -89,9 +89,11 @@ impl ExecutionStore {
                   WHERE e.id = r.id AND e.status NOT IN ('completed', 'failed', 'stopped')"
             )
             .into(),
-            stopped: format!(
-                "UPDATE {table} SET status = 'stopped', error_message = $2, completed_at = {now}, updated_at = {now}
-                  WHERE id = $1 AND status NOT IN ('completed', 'failed', 'stopped')"
+            reopened: format!(
+                "UPDATE {table} e SET status = CASE WHEN e.started_at IS NULL THEN 'created' ELSE 'running' END,
+                        error_message = NULL, completed_at = NULL, updated_at = {now}
+                   FROM jsonb_to_recordset($1) AS r(id text)
+                  WHERE e.id = r.id AND e.status IN ('completed', 'failed', 'stopped')"
             )
             .into(),
         }
@@ -116,14 +118,6 @@ impl ExecutionStore {
         }))
     }
 
-    /// Mark an execution stopped whose workflow was cancelled by a DBOS client: the server's own stop writes the row itself.
-    pub async fn mark_stopped(&self, id: &str, reason: &str) -> Result<(), SysdbError> {
-        let client = self.pool.get().await?;
-        let statement = client.prepare_cached(&self.stopped).await?;
-        client.execute(&statement, &[&id, &reason]).await?;
-        Ok(())
-    }
-
     /// Create the row, unless there is one.
     pub fn create(&self, row: &ExecutionRow) -> ApplicationWrite {
         let row = json!({
@@ -132,6 +126,11 @@ impl ExecutionStore {
             "integration": row.integration, "external_events": row.external_events,
         });
         ApplicationWrite { statement: self.insert.clone(), row }
+    }
+
+    /// Back to running, or to created when it never ran: its workflow was resumed.
+    pub fn reopened(&self, id: &str) -> ApplicationWrite {
+        ApplicationWrite { statement: self.reopened.clone(), row: json!({"id": id}) }
     }
 
     /// Status running.

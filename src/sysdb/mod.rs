@@ -13,6 +13,7 @@ mod notify;
 mod query;
 mod recover;
 pub mod schema;
+mod settle;
 mod sweep;
 mod version;
 mod writer;
@@ -27,6 +28,7 @@ pub use ids::{Owner, OwnerToken, WorkflowId};
 pub use messages::{CHANNEL as MESSAGES, Message};
 pub use notify::Notifier;
 pub use query::{Astray, Cause, WorkflowView};
+pub use settle::Taken;
 pub use version::Registration;
 pub use writer::{Writer, WriterHandle};
 

@@ -60,6 +60,7 @@ impl Ledger {
         let router = Router::new()
             .route("/enter/{execution}", get(enter))
             .route("/leave/{execution}", get(leave))
+            .route("/gate/{execution}", get(gate))
             .route("/hold/{execution}", get(hold))
             .with_state(state.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -75,8 +76,8 @@ impl Ledger {
         Ledger { base, state, _stop: stop.drop_guard() }
     }
 
-    /// Where flows report: `/enter/ID` and `/leave/ID`, or `/hold/ID`, which enters, waits for
-    /// [`release`](Ledger::release), and leaves.
+    /// Where flows report: `/enter/ID` and `/leave/ID`; `/gate/ID` enters and waits for [`release`](Ledger::release);
+    /// `/hold/ID` does so and leaves.
     pub fn base(&self) -> &str {
         &self.base
     }
@@ -188,13 +189,19 @@ async fn leave(State(reports): State<Arc<Reports>>, Path(execution): Path<String
     Ok("left")
 }
 
-/// A worker that dies, or gives up, closes the connection; then this ends where it waits, and the exit is missing.
-async fn hold(State(reports): State<Arc<Reports>>, Path(execution): Path<String>) -> Result<&'static str, StatusCode> {
+/// A worker that dies, or gives up, closes the connection; then this ends where it waits.
+async fn gate(State(reports): State<Arc<Reports>>, Path(execution): Path<String>) -> Result<&'static str, StatusCode> {
     reports.write(&execution, 1).await?;
     let me = Some(execution);
     let mut released = reports.released.subscribe();
-    let free = released.wait_for(|released| released.contains(&None) || released.contains(&me)).await.is_ok();
-    let (true, Some(execution)) = (free, me) else { return Err(StatusCode::SERVICE_UNAVAILABLE) };
+    match released.wait_for(|released| released.contains(&None) || released.contains(&me)).await {
+        Ok(_) => Ok("held"),
+        Err(_) => Err(StatusCode::SERVICE_UNAVAILABLE),
+    }
+}
+
+async fn hold(reports: State<Arc<Reports>>, Path(execution): Path<String>) -> Result<&'static str, StatusCode> {
+    gate(reports.clone(), Path(execution.clone())).await?;
     reports.write(&execution, -1).await?;
     Ok("held")
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use support::{
     TestDatabase,
     client::{SqlClient, Step},
-    flows::{FlowBuilder, echo, reporting, reports_of},
+    flows::{FlowBuilder, echo, gated, reporting},
     ledger::Ledger,
     worker::WorkerProcess,
 };

@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json, json};
 use super::{Global, exit, flow, output};
 use crate::{
     config::{Settings, Start},
-    execution::FlowsError,
+    execution::{FlowsError, StoredFlow},
     sysdb::{Enqueued, NewWorkflow, SystemDatabase, WorkflowId, WorkflowView},
     wire::Format,
     worker::Database,
@@ -46,7 +46,8 @@ impl Enqueue {
         let inputs =
             self.inputs.iter().map(|input| read_input(input)).collect::<anyhow::Result<Map<String, Json>>>()?;
         let database = Database::connect(&settings).await?;
-        let flow = find(&settings, &database, &self.flow).await?;
+        let (flow, stored) = find(&settings, &database, &self.flow).await?;
+        stored.flow.bind_inputs(&inputs)?; // a mistyped name is better told here than by a failed execution
         let id = WorkflowId::new(self.id.unwrap_or_else(execution_id));
         let enqueued = enqueue(&settings, &database.sysdb, &id, &flow, inputs).await?;
         if enqueued == Enqueued::Known {
@@ -142,18 +143,18 @@ pub(super) fn outcome(view: &WorkflowView) -> Result<Json, String> {
     }
 }
 
-/// The id of a flow that is given by id or by name.
-async fn find(settings: &Settings, database: &Database, flow: &str) -> anyhow::Result<String> {
+/// A flow that is given by id or by name, and its id.
+async fn find(settings: &Settings, database: &Database, flow: &str) -> anyhow::Result<(String, StoredFlow)> {
     let store = flow::store(settings, database);
     let unknown = match store.get(flow).await {
-        Ok(_) => return Ok(flow.to_owned()),
+        Ok(stored) => return Ok((flow.to_owned(), stored)),
         Err(error @ FlowsError::Unknown(_)) => error,
         Err(error) => return Err(error.into()),
     };
     let named: Vec<_> = store.list().await?.into_iter().filter(|known| known.name == flow).collect();
     match named.as_slice() {
         [] => Err(unknown.into()),
-        [one] => Ok(one.id.clone()),
+        [one] => Ok((one.id.clone(), store.get(&one.id).await?)),
         several => {
             let ids = several.iter().map(|known| known.id.as_str()).collect::<Vec<_>>().join(", ");
             bail!("{} flows are named \"{flow}\"; give one of their ids: {ids}", several.len())

@@ -13,6 +13,10 @@ pub(super) fn start(log: &Log) {
     if let Ok(quiet) = "tokio_postgres=info".parse() {
         filter = filter.add_directive(quiet);
     }
+    // It complains of each connection that an outage broke; we say once that the database is away.
+    if let Ok(quiet) = "deadpool.postgres=error".parse() {
+        filter = filter.add_directive(quiet);
+    }
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
     let _ = match log.format {

@@ -58,6 +58,14 @@ pub enum FlowsError {
         /// Why.
         error: LoadError,
     },
+    /// Its document can't even be read: it nests deeper than any editor makes.
+    #[error("flow \"{id}\" can't be loaded: {text}")]
+    Unreadable {
+        /// Which.
+        id: String,
+        /// Why.
+        text: String,
+    },
     /// The database.
     #[error(transparent)]
     Database(#[from] SysdbError),
@@ -105,7 +113,10 @@ impl FlowStore {
             client.query_opt(&statement, &[&id, &tag]).await.map_err(SysdbError::from)?
         };
         let row = row.ok_or_else(|| FlowsError::Unknown(id.to_owned()))?;
-        let data: Option<Json> = row.try_get(2).map_err(SysdbError::from)?;
+        let data: Option<Json> = row.try_get(2).map_err(|error| {
+            let text = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            FlowsError::Unreadable { id: id.to_owned(), text }
+        })?;
         let Some(data) = data else {
             // The tag matched, so it was remembered.
             return known.map(|(_, flow)| flow).ok_or_else(|| FlowsError::Unknown(id.to_owned()));

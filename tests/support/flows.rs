@@ -110,7 +110,7 @@ pub fn reporting(id: &str, ledger: &str) -> Json {
     FlowBuilder::new(id).get("enter", ledger).get("leave", ledger).then("enter", "leave").build()
 }
 
-/// The inputs of [`reporting`] for an execution.
-pub fn reports_of(execution: &str) -> Json {
-    json!({"enter": format!("/enter/{execution}"), "leave": format!("/leave/{execution}")})
+/// The inputs of [`reporting`] for an execution that is held once it has entered.
+pub fn gated(execution: &str) -> Json {
+    json!({"enter": format!("/gate/{execution}"), "leave": format!("/leave/{execution}")})
 }

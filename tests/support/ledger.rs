@@ -7,7 +7,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use axum::{Router, extract::Path, extract::State, http::StatusCode, routing::get};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio_postgres::Client;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -43,7 +43,9 @@ pub struct Ledger {
 }
 
 struct Reports {
-    client: Client,
+    url: String,
+    /// Made again when the database was away.
+    client: Mutex<Arc<Client>>,
     /// How many reports there are.
     written: watch::Sender<i64>,
     /// Executions whose held reports may go; `None` for all.
@@ -53,13 +55,23 @@ struct Reports {
 impl Ledger {
     /// Open a ledger in a database that has the schema of the queue.
     pub async fn open(database: &TestDatabase) -> Ledger {
-        let client = database.client().await;
+        Ledger::open_at(&database.url()).await
+    }
+
+    /// As [`open`](Ledger::open), by URL.
+    pub async fn open_at(url: &str) -> Ledger {
+        let client = connect(url).await;
         client.batch_execute(TABLE).await.unwrap();
-        let state =
-            Arc::new(Reports { client, written: watch::Sender::new(0), released: watch::Sender::new(HashSet::new()) });
+        let state = Arc::new(Reports {
+            url: url.into(),
+            client: Mutex::new(client),
+            written: watch::Sender::new(0),
+            released: watch::Sender::new(HashSet::new()),
+        });
         let router = Router::new()
             .route("/enter/{execution}", get(enter))
             .route("/leave/{execution}", get(leave))
+            .route("/gate/{execution}", get(gate))
             .route("/hold/{execution}", get(hold))
             .with_state(state.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -75,8 +87,8 @@ impl Ledger {
         Ledger { base, state, _stop: stop.drop_guard() }
     }
 
-    /// Where flows report: `/enter/ID` and `/leave/ID`, or `/hold/ID`, which enters, waits for
-    /// [`release`](Ledger::release), and leaves.
+    /// Where flows report: `/enter/ID` and `/leave/ID`; `/gate/ID` enters and waits for [`release`](Ledger::release);
+    /// `/hold/ID` does so and leaves.
     pub fn base(&self) -> &str {
         &self.base
     }
@@ -111,7 +123,7 @@ impl Ledger {
     /// Executions and how often each entered, where that isn't once.
     pub async fn not_once(&self) -> Vec<(String, i64)> {
         let sql = "SELECT execution, sum((change = 1)::int) FROM ledger GROUP BY 1 HAVING sum((change = 1)::int) <> 1";
-        let rows = self.state.client.query(sql, &[]).await.unwrap();
+        let rows = self.state.client().await.query(sql, &[]).await.unwrap();
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
@@ -133,14 +145,14 @@ impl Ledger {
     /// The workers that took part, with the number of executions of each.
     pub async fn workers(&self) -> Vec<(String, i64)> {
         let sql = "SELECT COALESCE(worker, ''), count(*) FROM ledger WHERE change = 1 GROUP BY 1 ORDER BY 1";
-        let rows = self.state.client.query(sql, &[]).await.unwrap();
+        let rows = self.state.client().await.query(sql, &[]).await.unwrap();
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
     /// The executions in the order in which they entered.
     pub async fn order(&self) -> Vec<String> {
         let sql = "SELECT execution FROM ledger WHERE change = 1 ORDER BY number";
-        self.state.client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+        self.state.client().await.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
     }
 
     async fn until(
@@ -166,13 +178,31 @@ impl Ledger {
     }
 
     async fn number(&self, sql: &str, parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)]) -> i64 {
-        self.state.client.query_one(sql, parameters).await.unwrap().get(0)
+        self.state.client().await.query_one(sql, parameters).await.unwrap().get(0)
     }
 }
 
+async fn connect(url: &str) -> Arc<Client> {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection); // ends with its client
+    Arc::new(client)
+}
+
 impl Reports {
+    async fn client(&self) -> Arc<Client> {
+        let mut client = self.client.lock().await;
+        if client.is_closed() {
+            *client = connect(&self.url).await;
+        }
+        client.clone()
+    }
+
     async fn write(&self, execution: &str, change: i32) -> Result<(), StatusCode> {
-        self.client.execute(REPORT, &[&execution, &change]).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+        self.client()
+            .await
+            .execute(REPORT, &[&execution, &change])
+            .await
+            .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
         self.written.send_modify(|written| *written += 1);
         Ok(())
     }
@@ -188,13 +218,19 @@ async fn leave(State(reports): State<Arc<Reports>>, Path(execution): Path<String
     Ok("left")
 }
 
-/// A worker that dies, or gives up, closes the connection; then this ends where it waits, and the exit is missing.
-async fn hold(State(reports): State<Arc<Reports>>, Path(execution): Path<String>) -> Result<&'static str, StatusCode> {
+/// A worker that dies, or gives up, closes the connection; then this ends where it waits.
+async fn gate(State(reports): State<Arc<Reports>>, Path(execution): Path<String>) -> Result<&'static str, StatusCode> {
     reports.write(&execution, 1).await?;
     let me = Some(execution);
     let mut released = reports.released.subscribe();
-    let free = released.wait_for(|released| released.contains(&None) || released.contains(&me)).await.is_ok();
-    let (true, Some(execution)) = (free, me) else { return Err(StatusCode::SERVICE_UNAVAILABLE) };
+    match released.wait_for(|released| released.contains(&None) || released.contains(&me)).await {
+        Ok(_) => Ok("held"),
+        Err(_) => Err(StatusCode::SERVICE_UNAVAILABLE),
+    }
+}
+
+async fn hold(reports: State<Arc<Reports>>, Path(execution): Path<String>) -> Result<&'static str, StatusCode> {
+    gate(reports.clone(), Path(execution.clone())).await?;
     reports.write(&execution, -1).await?;
     Ok("held")
 }

@@ -57,7 +57,7 @@ pub enum Error {
     /// A table of Fireflow's is not as it should be.
     #[error(
         "table {table} exists without {}; it belongs to something else, or to an unknown version of Fireflow: \
-         choose another prefix than {prefix:?}, or add the columns", missing.join(", ")
+         choose another prefix than \"{prefix}\" (database.table_prefix), or add the columns", missing.join(", ")
     )]
     AppTable {
         /// The table.

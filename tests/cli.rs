@@ -1,0 +1,293 @@
+//! The command line, as scripts and people use it: stdout is data, stderr is talk, the exit code says how it went.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value as Json, json};
+use support::{
+    TestDatabase, TestServer,
+    client::SqlClient,
+    flows::{FlowBuilder, echo},
+    worker::{WorkerProcess, program},
+};
+
+/// How a command ended.
+#[derive(Debug)]
+struct Ended {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Ended {
+    fn json(&self) -> Json {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+async fn run(url: &str, arguments: &[&str]) -> Ended {
+    let output = program(url).args(arguments).output().await.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ended { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// The command has to succeed.
+async fn done(url: &str, arguments: &[&str]) -> Ended {
+    let ended = run(url, arguments).await;
+    assert_eq!(ended.code, 0, "{arguments:?}: {ended:?}");
+    ended
+}
+
+/// A flow in a file, whose name is not its id.
+fn hello(folder: &Path) -> String {
+    let mut flow = echo("hello-world");
+    flow["metadata"]["name"] = json!("A greeting");
+    written(folder, "hello.json", &flow.to_string())
+}
+
+fn written(folder: &Path, name: &str, text: &str) -> String {
+    let path: PathBuf = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+/// Tables of the worker, wherever they are.
+async fn tables(database: &TestDatabase) -> i64 {
+    let sql = "SELECT count(*) FROM pg_tables WHERE schemaname IN ('dbos', 'public')";
+    database.client().await.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn every_command_explains_itself_and_wrong_usage_ends_with_2() {
+    let nowhere = "postgres://127.0.0.1:1/nowhere";
+    let commands: [&[&str]; 8] =
+        [&["run"], &["dev"], &["migrate"], &["check"], &["enqueue"], &["flow"], &["flow", "push"], &["flow", "list"]];
+    let help = done(nowhere, &["--help"]).await;
+    for command in commands {
+        assert!(command.len() > 1 || help.out.contains(&format!("  {} ", command[0])), "{command:?}: {}", help.out);
+        let own = done(nowhere, &[command, &["--help"]].concat()).await;
+        assert!(own.out.contains(&format!("Usage: fireflow-worker {}", command.join(" "))), "{}", own.out);
+        assert!(own.out.contains("--config <FILE>") && own.err.is_empty(), "{own:?}");
+        assert!(!own.out.contains(nowhere), "the URL may hold a password: {}", own.out);
+    }
+    assert!(help.out.contains("Exit codes: 0"), "{}", help.out);
+    let version = done(nowhere, &["--version"]).await;
+    assert_eq!(version.out, format!("fireflow-worker {}\n", env!("CARGO_PKG_VERSION")));
+    for wrong in
+        [&[][..], &["frob"], &["flow"], &["flow", "push"], &["enqueue"], &["check", "--frob"], &["flow", "frob"]]
+    {
+        let ended = run(nowhere, wrong).await;
+        assert_eq!(ended.code, 2, "{wrong:?}: {ended:?}");
+        assert!(ended.out.is_empty() && ended.err.contains("Usage"), "{wrong:?}: {ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn check_tells_by_its_exit_code_whether_the_worker_would_start_and_changes_nothing() {
+    let database = TestDatabase::new().await;
+    let url = database.url();
+    let fresh = done(&url, &["check"]).await;
+    assert!(fresh.out.contains("not there yet"), "{fresh:?}");
+    assert_eq!(tables(&database).await, 0);
+    done(&url, &["migrate"]).await;
+    let ready = done(&url, &["check", "--json"]).await.json();
+    assert_eq!(ready["usable"], true);
+    assert_eq!(
+        (&ready["configuration"], &ready["database"], &ready["schema"]),
+        (&json!("ok"), &json!("ok"), &json!("dbos"))
+    );
+    assert!(ready["system_schema"].as_str().unwrap().starts_with("usable, at level "), "{ready}");
+
+    database.client().await.batch_execute("DROP TABLE dbos.streams").await.unwrap();
+    let half = run(&url, &["check", "--json"]).await;
+    assert_eq!((half.code, &half.json()["usable"]), (1, &json!(false)), "{half:?}");
+    let half = run(&url, &["check"]).await;
+    assert_eq!(half.code, 1, "{half:?}");
+    assert!(half.out.contains("table streams") && half.out.contains("dbos migrate"), "{half:?}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = written(folder.path(), "worker.toml", "[queue]\nnmae = \"q\"\n");
+    let bad = run(&url, &["check", "--config", &file]).await;
+    assert_eq!(bad.code, 78, "{bad:?}");
+    assert!(bad.err.contains(&file) && bad.err.contains("did you mean `name`"), "{bad:?}");
+    let missing = run(&url, &["check", "--config", "/no/such/file.toml"]).await;
+    assert_eq!(missing.code, 78, "{missing:?}");
+    for url in [TestServer::get().url("nowhere"), "postgres://127.0.0.1:1/nowhere".into()] {
+        let away = run(&url, &["check", "--json"]).await;
+        assert_eq!((away.code, away.out.as_str()), (69, ""), "{away:?}");
+        assert!(away.err.starts_with("error: "), "{away:?}");
+    }
+    // The flag wins over the environment.
+    done(
+        "postgres://127.0.0.1:1/nowhere",
+        &["migrate", "--dry-run", "--database-url", &TestDatabase::new().await.url()],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn migrate_makes_what_its_dry_run_announced_and_only_once() {
+    let database = TestDatabase::new().await;
+    let url = database.url();
+    let plan = done(&url, &["migrate", "--dry-run", "--json"]).await.json();
+    assert_eq!(plan["dry_run"], true);
+    let steps = plan["steps"].as_array().unwrap();
+    for table in ["fireflow_flows", "fireflow_executions", "fireflow_workers"] {
+        assert!(steps.contains(&json!(format!("CREATE TABLE {table}"))), "{plan}");
+    }
+    assert_eq!(tables(&database).await, 0, "a dry run changes nothing");
+    let made = done(&url, &["migrate"]).await;
+    assert!(made.out.contains("created system schema dbos at level "), "{made:?}");
+    assert!(tables(&database).await > 10);
+    for arguments in [&["migrate"][..], &["migrate", "--dry-run"]] {
+        assert!(done(&url, arguments).await.out.contains("nothing to do"));
+    }
+    assert_eq!(done(&url, &["migrate", "--json"]).await.json(), json!({"dry_run": false, "steps": []}));
+
+    let half = TestDatabase::new().await;
+    done(&half.url(), &["migrate"]).await;
+    half.client().await.batch_execute("DROP TABLE dbos.streams").await.unwrap();
+    for arguments in [&["migrate"][..], &["migrate", "--dry-run"]] {
+        let refused = run(&half.url(), arguments).await;
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(refused.err.contains("incomplete (table streams)"), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn pushed_flows_are_listed_and_a_bad_file_stores_nothing() {
+    let database = TestDatabase::new().await;
+    let url = database.url();
+    let early = run(&url, &["flow", "list"]).await;
+    assert_eq!(early.code, 1, "{early:?}");
+    assert!(early.err.contains("migrate"), "{early:?}");
+    done(&url, &["migrate"]).await;
+    let none = done(&url, &["flow", "list"]).await;
+    assert!(none.out.is_empty() && none.err.contains("flow push"), "{none:?}");
+    assert_eq!(done(&url, &["flow", "list", "--json"]).await.json(), json!([]));
+
+    let folder = tempfile::tempdir().unwrap();
+    let hello = hello(folder.path());
+    let no_id = json!({"metadata": {"name": "x"}, "nodes": [], "edges": []}).to_string();
+    for (name, text, parts) in [
+        ("broken.json", "{\n  \"id\": \"x\",\n  \"nodes\": [,]\n}", &["not valid JSON", "line 3 column 13"][..]),
+        ("list.json", "[1]", &["not a flow"]),
+        ("shape.json", r#"{"id": "x", "nodes": 7}"#, &["not a flow", "`nodes` must be a list"]),
+        ("nameless.json", &no_id, &["has no id"]),
+    ] {
+        let file = written(folder.path(), name, text);
+        let refused = run(&url, &["flow", "push", &hello, &file]).await;
+        assert_eq!((refused.code, refused.out.as_str()), (1, ""), "{refused:?}");
+        for part in parts.iter().chain([&file.as_str()]) {
+            assert!(refused.err.contains(part), "{part}: {refused:?}");
+        }
+    }
+    let refused = run(&url, &["flow", "push", &hello, "/no/such/flow.json"]).await;
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("/no/such/flow.json: can't read"), "{refused:?}");
+    assert_eq!(done(&url, &["flow", "list", "--json"]).await.json(), json!([]), "nothing of all that was stored");
+
+    let dangling = FlowBuilder::new("dangling").node("a", "TextNode", &[]).edge(("a", "text"), ("gone", "text"));
+    let dangling = written(folder.path(), "dangling.json", &dangling.build().to_string());
+    let pushed = done(&url, &["flow", "push", "--json", &hello, &dangling]).await;
+    assert_eq!(
+        pushed.json(),
+        json!([{"id": "hello-world", "version": 1, "warnings": 0}, {"id": "dangling", "version": 1, "warnings": 1}])
+    );
+    assert!(pushed.err.contains("warning: ") && pushed.err.contains("dangling.json: edge dropped"), "{pushed:?}");
+    assert!(done(&url, &["flow", "push", &hello]).await.out.starts_with("hello-world version 2"));
+    let listed = done(&url, &["flow", "list", "--json"]).await.json();
+    let summary = |place: usize| ["id", "name", "version", "nodes", "owner"].map(|key| listed[place][key].clone());
+    assert_eq!(summary(0), [json!("hello-world"), json!("A greeting"), json!(2), json!(1), json!("tests")]);
+    assert_eq!(summary(1), [json!("dangling"), json!("dangling"), json!(1), json!(1), json!("tests")]);
+    let table = done(&url, &["flow", "list"]).await;
+    assert_eq!(table.out.lines().count(), 3, "{table:?}");
+    assert!(table.out.starts_with(" ID") || table.out.starts_with("ID"), "{table:?}");
+}
+
+#[tokio::test]
+async fn enqueue_waits_and_tells_the_outcome() {
+    let database = TestDatabase::new().await;
+    let client = SqlClient::open(&database).await;
+    let url = database.url();
+    client.store(&echo("echo")).await;
+    let folder = tempfile::tempdir().unwrap();
+    done(&url, &["flow", "push", &hello(folder.path())]).await;
+    for id in ["twin-1", "twin-2"] {
+        let mut twin = echo(id);
+        twin["metadata"]["name"] = json!("Twin");
+        client.store(&twin).await;
+    }
+
+    // Without a worker: the id, and a wait that ends.
+    let id = done(&url, &["enqueue", "hello-world", "-i", "text=Ada"]).await.out.trim().to_owned();
+    assert!(id.starts_with("EX") && id.len() == 26, "{id}");
+    assert_eq!(client.row(&id).await.unwrap().status, "ENQUEUED");
+    let late = run(&url, &["enqueue", "echo", "--id", "EX-late", "--wait", "--wait-timeout", "10ms"]).await;
+    assert_eq!((late.code, late.out.as_str()), (1, ""), "{late:?}");
+    assert!(late.err.contains("EX-late") && late.err.contains("Does a worker serve the queue"), "{late:?}");
+
+    let worker = WorkerProcess::start(&url, "w1", &[]).await;
+    assert_eq!(client.until(&id, "SUCCESS").await.result()["outputs"]["text"], "Ada");
+
+    // By name, with JSON; and from a file.
+    let waited = done(&url, &["enqueue", "A greeting", "-i", "text=Grace", "--wait", "--json", "--id", "EX1"]).await;
+    let waited = waited.json();
+    assert_eq!((&waited["id"], &waited["flow"]), (&json!("EX1"), &json!("hello-world")));
+    assert_eq!((&waited["status"], &waited["error"]), (&json!("SUCCESS"), &Json::Null));
+    assert_eq!(waited["result"]["outputs"], json!({"text": "Grace"}));
+    let file = written(folder.path(), "text.txt", "from a file\n");
+    let input = format!("text=@{file}");
+    let read = done(&url, &["enqueue", "echo", "--input", &input, "--wait"]).await;
+    assert_eq!(read.json()["outputs"]["text"], "from a file\n");
+    // A port is an input as well.
+    let port = done(&url, &["enqueue", "echo", "-i", "text.text=\"7\"", "--wait"]).await;
+    assert_eq!(port.json()["outputs"]["text"], "7");
+
+    // An id that exists is not run again.
+    let again = done(&url, &["enqueue", "hello-world", "-i", "text=Bob", "--wait", "--json", "--id", "EX1"]).await;
+    assert!(again.err.contains("EX1 was there already"), "{again:?}");
+    assert_eq!(again.json()["result"], waited["result"]);
+
+    // What can't work is refused before anything is enqueued.
+    let count = "SELECT count(*) FROM dbos.workflow_status";
+    let before: i64 = client.sql().query_one(count, &[]).await.unwrap().get(0);
+    for (arguments, part) in [
+        (&["enqueue", "nothing"][..], "there is no flow \"nothing\""),
+        (&["enqueue", "Twin"], "give one of their ids: twin-1, twin-2"),
+        (&["enqueue", "hello-world", "-i", "txet=Ada"], "no input \"txet\"; its inputs: text"),
+        (&["enqueue", "hello-world", "-i", "Ada"], "expected NAME=VALUE"),
+        (&["enqueue", "hello-world", "-i", "text=@/no/such/file"], "can't read /no/such/file"),
+    ] {
+        let refused = run(&url, arguments).await;
+        assert_eq!((refused.code, refused.out.as_str()), (1, ""), "{refused:?}");
+        assert!(refused.err.contains(part), "{part}: {refused:?}");
+    }
+    assert_eq!(client.sql().query_one(count, &[]).await.unwrap().get::<_, i64>(0), before);
+
+    // An execution that fails.
+    client.execute("DELETE FROM fireflow_flows WHERE id = 'twin-1'", &[]).await;
+    client.enqueue("EX-fails", "twin-1", json!({})).await;
+    client.until("EX-fails", "ERROR").await;
+    let failed = run(&url, &["enqueue", "twin-2", "--id", "EX-fails", "--wait", "--json"]).await;
+    assert_eq!(failed.code, 1, "{failed:?}");
+    assert_eq!(failed.json()["status"], "ERROR");
+    assert!(failed.json()["error"].as_str().unwrap().contains("there is no flow \"twin-1\""), "{failed:?}");
+    assert!(worker.stop().await.success());
+}
+
+#[tokio::test]
+async fn enqueue_starts_what_waits_for_a_signal() {
+    let database = TestDatabase::new().await;
+    let client = SqlClient::open(&database).await;
+    client.store(&echo("echo")).await;
+    let worker = WorkerProcess::start(&database.url(), "w1", &[("execution.start", "signal")]).await;
+    let mut command = program(&database.url());
+    command.env("FIREFLOW__EXECUTION__START", "signal").args(["enqueue", "echo", "--wait"]);
+    let output = command.output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(worker.stop().await.success());
+}

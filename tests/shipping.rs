@@ -1,8 +1,8 @@
 //! What is shipped beside the binary says what the binary does: unit, image, compose file, README and links.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+
 mod support;
-#[path = "support/worker.rs"]
-mod worker;
 
 #[path = "interop/mod.rs"]
 mod interop;
@@ -16,7 +16,7 @@ use fireflow_worker::config::{self, Settings};
 use interop::setup::{Lang, available};
 use serde_json::Value;
 use support::TestDatabase;
-use worker::{PATIENCE, WorkerProcess, program};
+use support::worker::{self, PATIENCE, WorkerProcess, program};
 
 /// The hand-over after the drain may take so long when the database doesn't answer (see `worker::lifecycle`).
 const HAND_OVER: Duration = Duration::from_secs(25);

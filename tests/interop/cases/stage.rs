@@ -86,12 +86,6 @@ impl Stage {
         }
     }
 
-    /// Wait until a workflow has this status.
-    pub async fn has_status(&self, id: &str, status: &str) {
-        let query = "SELECT status FROM dbos.workflow_status WHERE workflow_uuid = $1";
-        self.until::<String>(query, id, |found| found == status).await;
-    }
-
     /// A workflow's status now.
     pub async fn status(&self, id: &str) -> String {
         let query = "SELECT status FROM dbos.workflow_status WHERE workflow_uuid = $1";

@@ -7,28 +7,17 @@ use std::sync::{
 
 use tokio_util::sync::CancellationToken;
 
-/// Why a workflow has to stop here. Nothing more is written for it.
+/// Why a workflow has to stop here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// Its row has another owner, or has ended (with this status), or is gone (`None`).
+    /// Its row has another owner, or has ended (with this status), or is gone (`None`). Nothing more is written for it.
     Lost(Option<String>),
-    /// The worker gives it back to the queue.
+    /// A checkpoint was refused because its row has another owner, or has ended, or is gone: nobody has looked yet.
+    Disowned,
+    /// The worker gives it back to the queue. Nothing more is written for it.
     HandBack,
-}
-
-/// Status of a row that refused a checkpoint: another one by now, without a word which.
-const UNKNOWN: &str = "unknown";
-
-impl Stop {
-    /// A checkpoint was refused, since the row is no longer ours.
-    pub(super) fn refused() -> Stop {
-        Stop::Lost(Some(UNKNOWN.into()))
-    }
-
-    /// Whether a cancel may be behind it. The row's status decides.
-    pub fn may_be_cancelled(&self) -> bool {
-        matches!(self, Stop::Lost(Some(status)) if status == "CANCELLED" || status == UNKNOWN)
-    }
+    /// It is still ours, and has to end now, for this reason.
+    Abort(String),
 }
 
 impl std::fmt::Display for Stop {
@@ -38,6 +27,8 @@ impl std::fmt::Display for Stop {
             Stop::Lost(Some(status)) => {
                 write!(f, "the workflow is no longer owned by this worker; its status is {status}")
             }
+            Stop::Abort(reason) => f.write_str(reason),
+            Stop::Disowned => f.write_str("the workflow is no longer owned by this worker"),
             Stop::HandBack => f.write_str("the worker gives the workflow back to the queue"),
         }
     }
@@ -48,12 +39,18 @@ impl std::fmt::Display for Stop {
 pub struct Control {
     reason: Arc<OnceLock<Stop>>,
     waiting: Arc<AtomicBool>,
+    /// It has to stop.
     token: CancellationToken,
+    /// It has to stop, and may not write.
+    cut: CancellationToken,
 }
 
 impl Control {
     /// Stop the workflow; the first reason counts.
     pub fn stop(&self, reason: Stop) {
+        if !matches!(reason, Stop::Abort(_)) {
+            self.cut.cancel();
+        }
         let _ = self.reason.set(reason); // already stopped for another reason
         self.token.cancel();
     }
@@ -62,6 +59,21 @@ impl Control {
     pub async fn stopped(&self) -> Stop {
         self.token.cancelled().await;
         self.reason.get().cloned().unwrap_or(Stop::HandBack)
+    }
+
+    /// Completes when the workflow may not write any more.
+    pub(super) async fn cut_off(&self) -> Stop {
+        self.cut.cancelled().await;
+        match self.reason.get() {
+            // It was to end by itself first, and then lost its row.
+            None | Some(Stop::Abort(_)) => Stop::Lost(Some("unknown".into())),
+            Some(reason) => reason.clone(),
+        }
+    }
+
+    /// Whether the workflow may not write any more.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.cut.is_cancelled()
     }
 
     /// Why the workflow has to stop, if it has to.

@@ -6,10 +6,7 @@ use std::sync::Arc;
 use deadpool_postgres::Pool;
 use serde_json::{Value as Json, json};
 
-use crate::sysdb::{
-    ApplicationWrite, SysdbError, WorkflowId,
-    schema::{Prefix, SchemaName},
-};
+use crate::sysdb::{ApplicationWrite, SysdbError, schema::Prefix};
 
 /// An execution's row.
 #[derive(Clone, Debug)]
@@ -52,12 +49,11 @@ pub struct ExecutionStore {
     running: Arc<str>,
     ended: Arc<str>,
     reopened: Arc<str>,
-    stopped: Arc<str>,
 }
 
 impl ExecutionStore {
-    /// `<prefix>executions` in this database, beside the system tables in this schema.
-    pub fn new(pool: Pool, schema: &SchemaName, prefix: &Prefix) -> ExecutionStore {
+    /// `<prefix>executions` in this database.
+    pub fn new(pool: Pool, prefix: &Prefix) -> ExecutionStore {
         let table = prefix.table("executions");
         // The columns are timestamps without time zone, in UTC.
         let now = "now() AT TIME ZONE 'utc'";
@@ -71,12 +67,12 @@ impl ExecutionStore {
             )
             .into(),
             insert: format!(
-                "INSERT INTO {table} (id, flow_id, owner_id, root_execution_id, status, created_at, updated_at,
-                        execution_depth, options, integration, external_events, failure_count)
-                 SELECT r.id, r.flow_id, r.owner_id, r.id, 'created', {now}, {now}, 0, r.options, r.integration,
-                        r.external_events, 0
-                   FROM jsonb_to_recordset($1) AS r(id text, flow_id text, owner_id text, options jsonb,
-                        integration jsonb, external_events jsonb)
+                "INSERT INTO {table} (id, flow_id, owner_id, root_execution_id, parent_execution_id, status, created_at,
+                        updated_at, execution_depth, options, integration, external_events, failure_count)
+                 SELECT r.id, r.flow_id, r.owner_id, r.root, r.parent, 'created', {now}, {now}, r.depth, r.options,
+                        r.integration, r.external_events, 0
+                   FROM jsonb_to_recordset($1) AS r(id text, flow_id text, owner_id text, root text, parent text,
+                        depth integer, options jsonb, integration jsonb, external_events jsonb)
                  ON CONFLICT (id) DO NOTHING"
             )
             .into(),
@@ -98,15 +94,6 @@ impl ExecutionStore {
                         error_message = NULL, completed_at = NULL, updated_at = {now}
                    FROM jsonb_to_recordset($1) AS r(id text)
                   WHERE e.id = r.id AND e.status IN ('completed', 'failed', 'stopped')"
-            )
-            .into(),
-            // The lock keeps the workflow from being resumed between the look at its status and the update.
-            stopped: format!(
-                "WITH cancelled AS (SELECT FROM {}.workflow_status
-                                     WHERE workflow_uuid = $2 AND status = 'CANCELLED' FOR SHARE)
-                 UPDATE {table} SET status = 'stopped', error_message = $3, completed_at = {now}, updated_at = {now}
-                  WHERE id = $1 AND status NOT IN ('completed', 'failed', 'stopped') AND EXISTS (SELECT FROM cancelled)",
-                schema.quoted()
             )
             .into(),
         }
@@ -131,18 +118,11 @@ impl ExecutionStore {
         }))
     }
 
-    /// Mark an execution stopped if its workflow is cancelled, by a DBOS client or its deadline: the server's own stop
-    /// writes the row itself. Whether there was something to mark.
-    pub async fn mark_stopped(&self, id: &str, workflow: &WorkflowId, reason: &str) -> Result<bool, SysdbError> {
-        let client = self.pool.get().await?;
-        let statement = client.prepare_cached(&self.stopped).await?;
-        Ok(client.execute(&statement, &[&id, &workflow.as_str(), &reason]).await? == 1)
-    }
-
     /// Create the row, unless there is one.
     pub fn create(&self, row: &ExecutionRow) -> ApplicationWrite {
         let row = json!({
-            "id": row.id, "flow_id": row.flow_id, "owner_id": row.owner_id, "options": row.options,
+            "id": row.id, "flow_id": row.flow_id, "owner_id": row.owner_id, "root": row.root_execution_id,
+            "parent": row.parent_execution_id, "depth": row.depth, "options": row.options,
             "integration": row.integration, "external_events": row.external_events,
         });
         ApplicationWrite { statement: self.insert.clone(), row }
@@ -165,7 +145,16 @@ impl ExecutionStore {
 
     /// Status failed, with the error's text.
     pub fn failed(&self, id: &str, error: &str) -> ApplicationWrite {
+        self.ended(id, "failed", error)
+    }
+
+    /// Status stopped, with the reason.
+    pub fn stopped(&self, id: &str, reason: &str) -> ApplicationWrite {
+        self.ended(id, "stopped", reason)
+    }
+
+    fn ended(&self, id: &str, status: &str, error: &str) -> ApplicationWrite {
         let error = error.replace('\0', "\u{fffd}"); // PostgreSQL's text has no NUL
-        ApplicationWrite { statement: self.ended.clone(), row: json!({"id": id, "status": "failed", "error": error}) }
+        ApplicationWrite { statement: self.ended.clone(), row: json!({"id": id, "status": status, "error": error}) }
     }
 }

@@ -21,6 +21,8 @@ pub struct Task {
     pub events: Option<Json>,
     /// Deepest allowed execution, where it is more than the usual limit.
     pub max_depth: Option<u64>,
+    /// All of it as it came, for what children inherit.
+    pub fields: Map<String, Json>,
 }
 
 /// The argument isn't a task.
@@ -55,6 +57,7 @@ impl Task {
             integration: shaped(fields, "integration", "an object", Json::is_object)?,
             events: shaped(fields, "events", "a list", Json::is_array)?,
             max_depth: fields.get("maxDepth").and_then(Json::as_u64),
+            fields: fields.clone(),
         };
         if task.execution_id.is_none() && task.flow_id.is_none() {
             return Err(TaskError("it names neither flowId nor executionId".into()));
@@ -66,8 +69,10 @@ impl Task {
 fn text(fields: &Map<String, Json>, key: &str) -> Result<Option<String>, TaskError> {
     match fields.get(key) {
         None | Some(Json::Null) => Ok(None),
-        Some(Json::String(text)) if !text.trim().is_empty() => Ok(Some(text.clone())),
-        Some(Json::String(_)) => Err(TaskError(format!("{key} is blank"))),
+        Some(Json::String(text)) if text.trim().is_empty() => Err(TaskError(format!("{key} is blank"))),
+        // No id in PostgreSQL has one, and a statement that asks for it fails.
+        Some(Json::String(text)) if text.contains('\0') => Err(TaskError(format!("{key} holds a NUL character"))),
+        Some(Json::String(text)) => Ok(Some(text.clone())),
         Some(other) => Err(wrong(key, "a text", other)),
     }
 }
@@ -139,6 +144,7 @@ mod tests {
             (vec![json!({})], "neither flowId nor executionId"),
             (vec![json!({"flowId": 7})], "flowId should be a text but is a number"),
             (vec![json!({"flowId": " "})], "flowId is blank"),
+            (vec![json!({"flowId": "a\0"})], "flowId holds a NUL"),
             (vec![json!({"flowId": "a", "inputs": [1]})], "inputs should be an object"),
             (vec![json!({"flowId": "a", "events": {}})], "events should be a list"),
         ] {

@@ -24,6 +24,19 @@ UPDATE {s}.workflow_status w
  WHERE w.workflow_uuid = mine.id AND w.status = 'PENDING' AND w.owner_xid = mine.token
 RETURNING w.workflow_uuid";
 
+/// Age of a claim, in milliseconds, after which its executor certainly knows of it.
+const SETTLED: i64 = 15_000;
+
+/// $1 executor, $2 application, $3 tokens. Rides `idx_workflow_status_pending`. Attempts stay counted, so that a row that
+/// strands each time is parked in the end.
+const RELEASE_STRANDED: &str = "
+UPDATE {s}.workflow_status
+   SET status = 'ENQUEUED', owner_xid = NULL, started_at_epoch_ms = NULL, updated_at = {now},
+       queue_name = COALESCE(NULLIF(queue_name, ''), '_dbos_internal_queue')
+ WHERE status = 'PENDING' AND executor_id = $1
+   AND (application_name = $2 OR application_name IS NULL OR application_name = '')
+   AND owner_xid IS NOT NULL AND owner_xid <> ALL($3) AND started_at_epoch_ms < {now} - $4::bigint";
+
 /// $1 id, $2 token.
 const DEAD_LETTER: &str = "
 UPDATE {s}.workflow_status
@@ -52,6 +65,20 @@ impl SystemDatabase {
         let client = self.client().await?;
         let statement = client.prepare_cached(&self.sql(RELEASE)).await?;
         Ok(client.query(&statement, &[&ids, &tokens]).await?.len())
+    }
+
+    /// Put rows back on their queues that are PENDING for this living executor, but under none of the tokens that it
+    /// runs: the answer to their claim was lost with its connection, or their outcome could not be recorded.
+    pub async fn release_stranded(
+        &self,
+        executor: &str,
+        application: &str,
+        running: &[Owner],
+    ) -> Result<u64, SysdbError> {
+        let tokens: Vec<&str> = running.iter().map(|owner| owner.token.as_str()).collect();
+        let client = self.client().await?;
+        let statement = client.prepare_cached(&self.sql(RELEASE_STRANDED)).await?;
+        Ok(client.execute(&statement, &[&executor, &application, &tokens, &SETTLED]).await?)
     }
 
     /// Park a workflow that was started too often. False when it is no longer ours.

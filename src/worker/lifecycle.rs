@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::Settings,
-    durable::{MailRoom, Slots, Stop},
+    durable::{Family, MailRoom, Slots, Stop},
     execution::{ExecutionStore, Executor, FlowStore, Limits},
     nodes::Registry,
     postgres,
@@ -184,6 +184,8 @@ impl Parts<'_> {
         let services = TaskTracker::new(); // what they need
         let running = Running::default();
         let mail = MailRoom::default();
+        let family = Family::new(database.sysdb.clone());
+        services.spawn(family.clone().run(serving.clone()));
 
         let (notifier, notify) = Notifier::new(database.sysdb.clone(), serving.clone());
         services.spawn(notify);
@@ -197,6 +199,7 @@ impl Parts<'_> {
             executor: executor(settings, database, http),
             writer,
             mail: mail.clone(),
+            family: family.clone(),
             running: running.clone(),
             status: status.clone(),
         });
@@ -253,7 +256,6 @@ impl Parts<'_> {
                 );
                 running.stop_all(&Stop::Lost(Some("PENDING, under a lost lease".into())));
                 wait(&tasks).await;
-                let _ = running.take_handed_back();
             }
             None => {
                 status.enter(Phase::Draining);
@@ -289,6 +291,9 @@ impl Parts<'_> {
         let hand_back_waiting = async {
             loop {
                 running.stop_waiting(&Stop::HandBack);
+                if let Err(error) = hand_over(database, running, status).await {
+                    tracing::debug!(error, "can't give back yet");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
@@ -300,21 +305,27 @@ impl Parts<'_> {
         }
         running.stop_all(&Stop::HandBack);
         wait(tasks).await;
-        let owners = running.take_handed_back();
-        if owners.is_empty() {
-            return;
-        }
-        match tokio::time::timeout(GRACE, database.sysdb.release(&owners)).await {
-            Ok(Ok(released)) => {
-                status.count(Count::HandedBack, released as u64);
-                tracing::info!(executions = released, "given back to the queue");
-            }
-            Ok(Err(error)) => {
-                tracing::error!(%error, executions = owners.len(), "can't give back; the next recovery does it")
-            }
-            Err(_) => tracing::error!(executions = owners.len(), "can't give back in time; the next recovery does it"),
+        if let Err(error) = hand_over(database, running, status).await {
+            let executions = running.handed_back().len();
+            tracing::error!(error, executions, "can't give back; the next recovery does it");
         }
     }
+}
+
+/// Give those back to the queue that have stopped for it. May be dropped and called again: nobody is forgotten.
+async fn hand_over(database: &Database, running: &Running, status: &Status) -> Result<(), String> {
+    let owners = running.handed_back();
+    if owners.is_empty() {
+        return Ok(());
+    }
+    let released = match tokio::time::timeout(GRACE, database.sysdb.release(&owners)).await {
+        Ok(released) => released.map_err(|error| error.to_string())?,
+        Err(_) => return Err("the database didn't answer in time".into()),
+    };
+    running.gave_back(owners.len());
+    status.count(Count::HandedBack, released as u64);
+    tracing::info!(executions = released, "given back to the queue");
+    Ok(())
 }
 
 async fn wait(tasks: &TaskTracker) {
@@ -346,9 +357,11 @@ fn executor(settings: &Settings, database: &Database, http: &reqwest::Client) ->
     let prefix = &database.prefix;
     let registry = Arc::new(Registry::standard());
     Executor {
-        executions: ExecutionStore::new(database.pool.clone(), &database.schema, prefix),
+        sysdb: database.sysdb.clone(),
+        executions: ExecutionStore::new(database.pool.clone(), prefix),
         flows: FlowStore::new(database.flows.clone(), prefix, registry, settings.execution.flow_cache),
         http: http.clone(),
+        queue: settings.queue.name.clone(),
         limits: Limits {
             start: settings.execution.start,
             start_timeout: settings.execution.start_timeout,

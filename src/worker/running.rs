@@ -71,9 +71,14 @@ impl Running {
         }
     }
 
-    /// Those that stopped in order to be given back, each once.
-    pub fn take_handed_back(&self) -> Vec<Owner> {
-        std::mem::take(&mut self.lock().handed_back)
+    /// Those that stopped in order to be given back.
+    pub fn handed_back(&self) -> Vec<Owner> {
+        self.lock().handed_back.clone()
+    }
+
+    /// The first `count` of them have been given back.
+    pub fn gave_back(&self, count: usize) {
+        self.lock().handed_back.drain(..count);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -10,5 +10,3 @@ mod cases;
 #[path = "interop/mod.rs"]
 mod interop;
 mod support;
-#[path = "support/worker.rs"]
-mod worker;

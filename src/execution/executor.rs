@@ -167,6 +167,10 @@ impl Executor {
             },
         );
         let rows = if exists { Vec::new() } else { vec![self.executions.create(&row)] };
+        // A fork brings the first steps of another execution along, but not its row.
+        if !exists && workflow.recorded_name(0).is_some() {
+            workflow.write_rows(rows.clone()).await?;
+        }
         workflow.write_stream(&events::STREAM.into(), events::row(&created, &row.id), rows).await?;
 
         if row.parent_execution_id.is_none() && self.waits_for_start(workflow) {

@@ -16,9 +16,13 @@ async fn rows_of_others_stay_where_they_are_and_block_nothing() {
         ("format", json!({})),
         ("version", json!({"appVersion": "2.0.0"})),
         ("application", json!({"application": "someone-else"})),
+        ("client", json!({})), // a client that acts for another application
     ];
     for client in &stage.clients {
+        let url = stage.database.url();
+        let Some(theirs) = Client::start(client.lang(), Some(&url), Some("someone-else")).await else { return };
         for (other, fields) in &others {
+            let client = if *other == "client" { &theirs } else { client };
             client.enqueue(with(hello(client, other), fields.clone())).await;
         }
         client.enqueue(with(hello(client, "pinned"), json!({"appVersion": "1.0.0"}))).await;
@@ -45,7 +49,7 @@ async fn rows_of_others_stay_where_they_are_and_block_nothing() {
     let other = [("worker.application_name", "someone-else"), ("worker.application_version", "else-1")];
     let _other = stage.worker_named("other", &other).await;
     for client in &stage.clients {
-        for (theirs, worker) in [("version", "newer"), ("application", "other")] {
+        for (theirs, worker) in [("version", "newer"), ("application", "other"), ("client", "other")] {
             let id = id(client, theirs);
             assert_eq!(outputs(client.result(&id).await), json!({"greeting": "Hello, world!"}));
             assert_eq!(client.workflow(&id).await["executorId"], worker);

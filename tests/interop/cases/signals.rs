@@ -62,6 +62,23 @@ async fn a_message_of_any_client_starts_an_execution_and_waiting_takes_no_slot()
     let send = "SELECT dbos.send_message($1, '\"GO\"'::json, 'START_SIGNAL')";
     stage.sql.execute(send, &[&by_sql]).await.unwrap();
     assert_eq!(stage.clients[0].result(&by_sql).await.unwrap()["outputs"]["greeting"], "Hello, world!");
+
+    // Cancelled while it waits, and resumed: it goes on waiting, by the time that it had left.
+    for client in &stage.clients {
+        let id = format!("cancelled-{:?}", client.lang());
+        client.enqueue(execution(&id, "hello-world", json!({"name": "you"}))).await;
+        stage.until::<String>(waiting, &id, |_| true).await;
+        let until = client.steps(&id).await[1]["output"].clone();
+        client.call("cancel", json!({ "id": id })).await.unwrap();
+        stage.execution_has(&id, "stopped").await;
+        client.call("resume", json!({ "id": id })).await.unwrap();
+        stage.execution_has(&id, "created").await;
+        client.call("send", go(&id, false)).await.unwrap();
+        assert_eq!(client.result(&id).await.unwrap()["outputs"]["greeting"], "Hello, you!");
+        let steps = client.steps(&id).await;
+        assert_eq!((names(&steps), &steps[2]["output"]), (WAITED.to_vec(), &until));
+        stage.execution_has(&id, "completed").await;
+    }
     drop(worker);
 
     // And without a message it gives up.

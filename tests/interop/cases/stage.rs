@@ -1,16 +1,23 @@
 //! What a scenario needs: a database with the example flows, the real clients on it, and a worker.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, LazyLock, Weak},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
+use tokio::{runtime::Runtime, sync::Mutex};
 
 use crate::{
     interop::{
         client::{Client, ClientError},
         setup::Lang,
     },
-    support::TestDatabase,
-    worker::{PATIENCE, WorkerProcess, program},
+    support::{
+        TestDatabase,
+        worker::{PATIENCE, WorkerProcess, program},
+    },
 };
 
 /// Executor id of the scenarios' worker.
@@ -86,12 +93,6 @@ impl Stage {
         }
     }
 
-    /// Wait until a workflow has this status.
-    pub async fn has_status(&self, id: &str, status: &str) {
-        let query = "SELECT status FROM dbos.workflow_status WHERE workflow_uuid = $1";
-        self.until::<String>(query, id, |found| found == status).await;
-    }
-
     /// A workflow's status now.
     pub async fn status(&self, id: &str) -> String {
         let query = "SELECT status FROM dbos.workflow_status WHERE workflow_uuid = $1";
@@ -111,6 +112,29 @@ impl Stage {
         let query = "SELECT count(*) FROM dbos.streams WHERE workflow_uuid = $1 AND value LIKE '%\"node:started\"%'";
         self.until::<i64>(query, id, |started| *started > 0).await;
     }
+}
+
+/// A stage with a worker at its defaults, for scenarios that need nothing else and keep to ids of their own: those that run
+/// at the same time share one, which ends with the last of them. (It must not be a static itself: those are never dropped,
+/// and the worker would outlive the tests.)
+pub fn shared(scenario: impl AsyncFnOnce(&Stage)) {
+    /// On which the stage lives, since it outlives the test that made it.
+    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
+    static CURRENT: Mutex<Weak<(WorkerProcess, Stage)>> = Mutex::const_new(Weak::new());
+    RUNTIME.block_on(async {
+        let mut current = CURRENT.lock().await;
+        let served = match current.upgrade() {
+            Some(served) => served,
+            None => {
+                let Some(stage) = Stage::set().await else { return };
+                let served = Arc::new((stage.worker(&[]).await, stage));
+                *current = Arc::downgrade(&served);
+                served
+            }
+        };
+        drop(current);
+        scenario(&served.1).await;
+    });
 }
 
 /// Make the tables and store the examples, with the program's own commands.

@@ -26,8 +26,6 @@ mod record;
 #[path = "golden/rows.rs"]
 mod rows;
 mod support;
-#[path = "support/worker.rs"]
-mod worker;
 
 use differences::{DIFFERENCES, Rows};
 use golden::{cases, compare::Comparison};

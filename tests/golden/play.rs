@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use super::{api::Api, rows};
 use crate::{
     support::TestDatabase,
-    worker::{PATIENCE, WorkerProcess, program},
+    support::worker::{PATIENCE, WorkerProcess, program},
 };
 
 /// The worker with the names of the original's server.

@@ -41,7 +41,7 @@ pub(super) fn of(parent: &ExecutionRow, task: &Task, flow: &StoredFlow, emitted:
         let inherited = |key: &str| Some((key.to_owned(), task.fields.get(key)?.clone()));
         fields.extend(inherited("maxTimeoutMs"));
         fields.insert("timestamp".into(), timestamp.into());
-        fields.extend(["maxRetries", "debug"].into_iter().filter_map(inherited));
+        fields.extend(["maxRetries", "debug", "inputs"].into_iter().filter_map(inherited));
         Child { row, task: Json::Object(fields) }
     };
     emitted.iter().enumerate().map(child).collect()

@@ -99,7 +99,9 @@ impl Executor {
     /// Run a claimed workflow to its end, and record the outcome in the form that its client reads.
     pub async fn execute(&self, claimed: &Claimed, workflow: &mut Workflow) -> Result<&'static str, Stop> {
         let task = self.task(claimed);
+        // A fork has its source's task, and is an execution of its own.
         let named = task.as_ref().ok().and_then(|task| task.execution_id.clone());
+        let named = named.filter(|_| claimed.forked_from.is_none());
         let execution = named.unwrap_or_else(|| claimed.owner.id.as_str().to_owned());
         let ended = match task {
             Ok(task) => self.run(claimed, &execution, task, workflow).await,
@@ -228,18 +230,32 @@ impl Executor {
             error => Failed::error("FlowError", error.to_string()),
         })?;
         let exists = row.is_some();
-        let row = row.unwrap_or_else(|| ExecutionRow {
-            id: id.to_owned(),
-            flow_id,
-            owner_id: flow.owner(),
-            root_execution_id: Some(id.to_owned()),
-            parent_execution_id: None,
-            status: "created".into(),
-            depth: 0,
-            options: task.options.clone().unwrap_or_else(|| json!({})),
-            integration: task.integration.clone().unwrap_or_else(|| json!({})),
-            external_events: task.events.clone().unwrap_or_else(|| json!([])),
-        });
+        let row = match row {
+            Some(row) => row,
+            None => {
+                // What the task of a plain enqueue says, or what the execution that this one is a fork of has.
+                let source = match task.execution_id.as_deref().filter(|source| *source != id) {
+                    Some(source) => patiently(control, || self.executions.get(source)).await?.unwrap_or_default(),
+                    None => None,
+                };
+                let (options, integration, events) = match source {
+                    Some(source) => (Some(source.options), Some(source.integration), Some(source.external_events)),
+                    None => (task.options.clone(), task.integration.clone(), task.events.clone()),
+                };
+                ExecutionRow {
+                    id: id.to_owned(),
+                    flow_id,
+                    owner_id: flow.owner(),
+                    root_execution_id: Some(id.to_owned()),
+                    parent_execution_id: None,
+                    status: "created".into(),
+                    depth: 0,
+                    options: options.unwrap_or_else(|| json!({})),
+                    integration: integration.unwrap_or_else(|| json!({})),
+                    external_events: events.unwrap_or_else(|| json!([])),
+                }
+            }
+        };
         let deepest = MAX_DEPTH.max(task.max_depth.unwrap_or(0));
         if u64::try_from(row.depth).unwrap_or(0) > deepest {
             return Err(Failed::error(

@@ -57,6 +57,8 @@ pub struct Claimed {
     pub deadline: Option<i64>,
     /// When it was enqueued, milliseconds since the epoch.
     pub created_at: i64,
+    /// The workflow that it is a fork of.
+    pub forked_from: Option<String>,
     /// Whether steps are recorded from an earlier life.
     pub has_history: bool,
     priority: i32,
@@ -107,7 +109,7 @@ UPDATE {s}.workflow_status w
 RETURNING w.workflow_uuid, w.name, w.serialization, w.priority, w.created_at,
           CASE WHEN octet_length(COALESCE(i.inputs, w.inputs)) <= $11::bigint THEN COALESCE(i.inputs, w.inputs) END AS inputs,
           COALESCE(octet_length(COALESCE(i.inputs, w.inputs)), 0)::bigint AS inputs_size,
-          w.inputs IS NOT NULL AS legacy, w.recovery_attempts, w.workflow_deadline_epoch_ms,
+          w.inputs IS NOT NULL AS legacy, w.recovery_attempts, w.workflow_deadline_epoch_ms, w.forked_from,
           EXISTS (SELECT FROM {s}.operation_outputs o WHERE o.workflow_uuid = w.workflow_uuid) AS has_history";
 
 impl SystemDatabase {
@@ -183,6 +185,7 @@ fn read(row: &Row, queue: &str, token: &OwnerToken) -> Result<Claimed, tokio_pos
         attempts: row.try_get::<_, Option<i64>>("recovery_attempts")?.unwrap_or(1),
         deadline: row.try_get("workflow_deadline_epoch_ms")?,
         created_at: row.try_get("created_at")?,
+        forked_from: row.try_get("forked_from")?,
         has_history: row.try_get("has_history")?,
         priority: row.try_get("priority")?,
     })

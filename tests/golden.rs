@@ -49,6 +49,9 @@ const ORIGINAL: &[&str] = &[
     "signal-first",
     "skipped-node",
 ];
+/// Scenarios that are not played: three of children, which the worker doesn't start yet, and one that shows what happens
+/// when two workers share an id, which ours refuse to do.
+const NOT_PLAYED: &[&str] = &["emitter-children", "event-tree", "parent-stopped", "second-worker-starts"];
 /// Scenarios played at once.
 const AT_ONCE: usize = 4;
 
@@ -96,6 +99,8 @@ async fn rows_are_the_originals_but_for_what_differs_on_purpose() {
         println!("no recorded rows here; set FIREFLOW_GOLDEN");
         return;
     };
+    let known: BTreeSet<String> = ORIGINAL.iter().chain(NOT_PLAYED).map(|name| (*name).to_owned()).collect();
+    assert_eq!(cases::names(&folder), known);
     let load = |name: &&str| {
         let mut scenario = cases::load(&folder, name);
         pace::change(&mut scenario);
@@ -122,14 +127,12 @@ async fn rows_are_the_originals_but_for_what_differs_on_purpose() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_are_those_of_our_own_scenarios() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/golden");
-    let names = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
-    let names: BTreeSet<_> = names.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    let names = cases::names(&folder);
     let mut wrong = Vec::new();
     for (mut scenario, ours) in played(names.iter().map(|name| cases::load(&folder, name)).collect()).await {
         if std::env::var_os("FIREFLOW_GOLDEN_WRITE").is_some() {
             scenario["executions"][0]["rows"] = record::record(&ours, rows::created_at(&ours));
-            let text = serde_json::to_string_pretty(&scenario).unwrap() + "\n";
-            std::fs::write(folder.join(format!("{}.json", name(&scenario))), text).unwrap();
+            std::fs::write(folder.join(format!("{}.json", name(&scenario))), record::text(&scenario)).unwrap();
         }
         wrong.extend(compare(name(&scenario), &recorded(&scenario), &ours));
     }

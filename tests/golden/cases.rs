@@ -15,6 +15,7 @@
 //! | `{"$errorText": true}` | a text in the worker's own words |
 //! | `{"$text": T}` | literally T |
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
@@ -24,6 +25,13 @@ pub fn original() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden");
     let folder = std::env::var_os("FIREFLOW_GOLDEN").map_or(beside, PathBuf::from);
     folder.is_dir().then_some(folder)
+}
+
+/// The names of a folder's scenarios.
+pub fn names(folder: &Path) -> BTreeSet<String> {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let scenarios = paths.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+    scenarios.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
 }
 
 /// A scenario of a folder.

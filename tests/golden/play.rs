@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 use tokio_postgres::Client;
 
 use super::{api::Api, rows};
 use crate::{
+    golden::compare::Comparison,
     support::TestDatabase,
     support::worker::{PATIENCE, WorkerProcess, program},
 };
@@ -53,11 +54,11 @@ pub async fn play(scenario: &Json) -> Map<String, Json> {
     }
     for (at, step) in steps.iter().enumerate() {
         // In one go: the worker doesn't see the workflow before its signal.
-        if steps.get(at + 1) == Some(&"API start at once") {
+        if steps.get(at + 1).is_some_and(|next| next.ends_with("start at once")) {
             client.batch_execute("BEGIN").await.unwrap();
         }
         play.step(step).await;
-        if *step == "API start at once" {
+        if step.ends_with("start at once") {
             client.batch_execute("COMMIT").await.unwrap();
         }
     }
@@ -82,11 +83,14 @@ impl Play<'_> {
             "API stop without a reason" => self.api.stop("stopped by the user").await,
             "API pause with a reason" => self.api.pause("asked by the test").await,
             "SQL enqueue" => self.api.enqueue_by_sql(task).await,
-            "SQL start" => self.api.start_by_sql().await,
+            "SQL start" | "SQL start at once" => self.api.start_by_sql().await,
             "SDK cancel" => self.api.cancel_by_sdk().await,
             "the flow row is deleted" => self.api.delete_flow(row["flow_id"].as_str().unwrap()).await,
             "a worker starts" | "a new worker starts" => self.start_worker().await,
-            "SIGKILL" => self.worker.take().unwrap().kill().await,
+            "SIGKILL" => {
+                self.worker.take().unwrap().kill().await;
+                self.compare_at_the_kill().await;
+            }
             "wait for the execution:created event" | "wait for execution:created" => {
                 self.wait_for_event("execution:created").await;
                 // The timer is recorded next, then it waits.
@@ -107,6 +111,31 @@ impl Play<'_> {
             "wait 4 s" | "wait 5 s" => self.settle().await,
             _ => panic!("{}: nobody knows how to \"{step}\"", self.scenario["name"]),
         }
+    }
+
+    /// What is there at the moment of the kill, where a scenario tells it.
+    async fn compare_at_the_kill(&self) {
+        let recorded = &self.scenario["note"]["rowsAtTheKill"];
+        if recorded.is_null() {
+            return;
+        }
+        let rows = rows::read(self.api.client, &self.api.id).await;
+        let workflow = &rows["dbos.workflow_status"][0];
+        let steps = rows["dbos.operation_outputs"].as_array().unwrap().iter();
+        let ours = json!({
+            "status": workflow["status"],
+            "executor_id": workflow["executor_id"].as_str().filter(|id| *id == WORKER).map(|_| "local"),
+            "recovery_attempts": workflow["recovery_attempts"],
+            "queue_name": workflow["queue_name"],
+            "deduplication_id": workflow["deduplication_id"],
+            "started_at_epoch_ms": workflow["started_at_epoch_ms"],
+            "operation_outputs": steps.map(|step| json!([step["function_id"], step["function_name"]])).collect::<Vec<_>>(),
+            "streams": rows["dbos.streams"].as_array().unwrap().len(),
+            "executions.status": rows["public.<prefix>executions"][0]["status"],
+        });
+        let mut comparison = Comparison::default();
+        comparison.compare("at the kill", recorded, &ours);
+        assert!(comparison.found.is_empty(), "{}: {:#?}", self.scenario["name"], comparison.found);
     }
 
     async fn start_worker(&mut self) {

@@ -1,6 +1,8 @@
-//! Our rows as a scenario's recorded ones: what varies between runs becomes a mark.
+//! Our rows as a scenario's recorded ones: what varies between runs becomes a mark, and each row is one line.
 
 use serde_json::{Map, Value as Json, json};
+
+use crate::golden::compare::is_compact;
 
 /// Mark the rows of an execution that was created at this time.
 pub fn record(rows: &Map<String, Json>, created_at: i64) -> Json {
@@ -12,8 +14,30 @@ pub fn record(rows: &Map<String, Json>, created_at: i64) -> Json {
         .collect()
 }
 
+/// A scenario as text: its fields, and of its rows each on a line of its own, so that a change shows as one.
+pub fn text(scenario: &Json) -> String {
+    let mut lines = Vec::new();
+    for (key, value) in scenario.as_object().unwrap().iter().filter(|(key, _)| *key != "executions") {
+        lines.push(format!(" {}: {value}", json!(key)));
+    }
+    let tables = scenario["executions"][0]["rows"].as_object().unwrap().iter().map(|(table, rows)| {
+        let rows: Vec<String> = rows.as_array().unwrap().iter().map(|row| format!("\n   {row}")).collect();
+        format!("  {}: [{}]", json!(table), rows.join(","))
+    });
+    let tables = tables.collect::<Vec<_>>().join(",\n");
+    lines.push(format!(" \"executions\": [{{\"execution\": \"$EX0\", \"rows\": {{\n{tables}\n }}}}]"));
+    format!("{{\n{}\n}}\n", lines.join(",\n"))
+}
+
 fn marked(value: &Json, created_at: i64) -> Json {
     match value {
+        // What a sleep took, as the value of a port.
+        Json::Object(port) if port.get("config").is_some_and(|config| config["id"] == json!("actualDuration")) => {
+            let value = port.get("value").filter(|value| **value != json!(0));
+            let mut port = port.clone();
+            value.map(|value| port.insert("value".into(), json!({"$took": value})));
+            port.into()
+        }
         Json::Object(fields) => {
             fields.iter().map(|(key, value)| (key.clone(), field(key, value, created_at))).collect()
         }
@@ -26,12 +50,14 @@ fn field(key: &str, value: &Json, created_at: i64) -> Json {
     let time = |text: &str| text.parse::<jiff::Timestamp>().ok().map(|time| time.as_millisecond() - created_at);
     match (key, value) {
         ("message_uuid" | "owner_xid", Json::String(_)) => json!({"$uuid": true}),
-        ("duration" | "executionTime" | "transferTime" | "actualDuration", Json::Number(_)) => json!({"$took": value}),
+        ("duration" | "executionTime" | "transferTime", Json::Number(_)) => json!({"$took": value}),
+        (output, Json::Number(_)) if output.ends_with(".actualDuration") => json!({"$took": value}),
         ("error_message" | "reason", Json::String(_)) => json!({"$errorText": true}),
         ("output" | "error" | "inputs" | "value" | "message", Json::String(text)) => {
             match serde_json::from_str::<Json>(text) {
                 // A timer's wake-up time is a bare number.
                 Ok(Json::Number(number)) => json!({"$json": {"$ms": number.as_i64().unwrap() - created_at}}),
+                Ok(parsed) if !is_compact(text, &parsed) => value.clone(), // not by a serialiser: literally
                 Ok(parsed) => json!({"$json": marked(&parsed, created_at)}),
                 Err(_) if key == "message" => json!({"$errorText": true}),
                 Err(_) => value.clone(),

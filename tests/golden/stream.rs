@@ -76,7 +76,7 @@ fn compare_run(place: &str, recorded: &[Json], ours: &[Json], comparison: &mut C
     causes(place, &new, comparison);
     let (recorded, ours) = (by_subject(recorded), by_subject(ours));
     for (subject, recorded) in &recorded {
-        comparison.compare(&format!("{place} {subject}"), recorded, &ours[subject]);
+        comparison.compare(&format!("{place} {}", subject.0), recorded, &ours[subject]);
     }
 }
 
@@ -94,17 +94,19 @@ fn orders(events: &[Json]) -> BTreeMap<String, Vec<String>> {
     orders
 }
 
-fn by_subject(rows: &[Json]) -> BTreeMap<String, Json> {
-    rows.iter()
-        .map(|row| {
-            let (mut row, mut value) = (row.clone(), value(row));
-            let subject = subject(&value["event"]);
-            value["event"]["index"] = json!(null);
-            row["value"] = value;
-            row["offset"] = json!(null);
-            (subject, row)
-        })
-        .collect()
+/// Rows by what they are about, and by how often that came before; without their places.
+fn by_subject(rows: &[Json]) -> BTreeMap<(String, usize), Json> {
+    let mut found = BTreeMap::new();
+    for row in rows {
+        let (mut row, mut value) = (row.clone(), value(row));
+        let subject = subject(&value["event"]);
+        value["event"]["index"] = json!(null);
+        row["value"] = value;
+        row["offset"] = json!(null);
+        let before = found.keys().filter(|(known, _)| *known == subject).count();
+        found.insert((subject, before), row);
+    }
+    found
 }
 
 /// A node's version never goes down: the editor would take the newer state for a stale one.
@@ -128,9 +130,13 @@ fn causes(place: &str, events: &[Json], comparison: &mut Comparison) {
         if source.is_some() && !events[..at].iter().any(|event| is_source(&event)) {
             comparison.found.push(format!("{place}: {} before its source has completed", subject(event)));
         }
-        let is_end = matches!(kind(event), "flow:completed" | "flow:failed" | "flow:cancelled");
-        if kind(event) == "flow:started" && at > 0 || is_end && kind(event) == "flow:completed" && at + 1 < events.len()
-        {
+        let is_misplaced = match kind(event) {
+            "flow:started" => at > 0,
+            // After a failure or a cancel, nodes that ran may still end.
+            "flow:completed" => at + 1 < events.len(),
+            _ => false,
+        };
+        if is_misplaced {
             comparison.found.push(format!("{place}: {} in the middle", kind(event)));
         }
     }

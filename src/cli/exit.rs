@@ -10,6 +10,8 @@ use crate::{
 
 /// Refused, or failed.
 pub(super) const FAILURE: u8 = 1;
+/// A panic.
+pub(super) const BUG: u8 = 70;
 const UNAVAILABLE: u8 = 69;
 const HELD: u8 = 75;
 const CONFIGURATION: u8 = 78;

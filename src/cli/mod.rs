@@ -13,7 +13,12 @@ mod migrate;
 mod output;
 mod run;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -96,9 +101,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&anyhow::anyhow!("can't start the runtime: {error}")),
     };
-    match runtime.block_on(dispatch(cli)) {
-        Ok(code) => code,
-        Err(error) => exit::report(&error),
+    // The panic has been reported by the time that it gets here.
+    match catch_unwind(AssertUnwindSafe(|| runtime.block_on(dispatch(cli)))) {
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) => exit::report(&error),
+        Err(_) => ExitCode::from(exit::BUG),
     }
 }
 

@@ -20,12 +20,18 @@ const POLL: Duration = Duration::from_millis(500);
 pub struct Family {
     sysdb: SystemDatabase,
     awaited: Arc<Mutex<HashMap<WorkflowId, Arc<Notify>>>>,
+    started: Arc<Notify>,
 }
 
 impl Family {
     /// On this database.
     pub fn new(sysdb: SystemDatabase) -> Family {
-        Family { sysdb, awaited: Arc::default() }
+        Family { sysdb, awaited: Arc::default(), started: Arc::default() }
+    }
+
+    /// Told whenever children were put on the queue here, so that nobody waits for the next look at it.
+    pub fn started(&self) -> Arc<Notify> {
+        self.started.clone()
     }
 
     /// A workflow of this process has ended.

@@ -263,10 +263,11 @@ impl Workflow {
                 writes.extend([Write::Step(record), Write::Start(child)]);
             }
         }
-        if writes.is_empty() {
-            return Ok(());
+        if !writes.is_empty() {
+            self.commit(writes).await?;
+            self.family.started().notify_one();
         }
-        self.commit(writes).await.map(drop)
+        Ok(())
     }
 
     /// Wait for a child's end, and record its outcome. The slot is free while waiting.

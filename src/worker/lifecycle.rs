@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -224,7 +224,7 @@ impl Parts<'_> {
             starter,
             tasks: tasks.clone(),
             status: status.clone(),
-            wake: Arc::new(Notify::new()),
+            wake: family.started(),
         };
         let dispatch = tokio::spawn(dispatcher.run(claiming.clone()));
         status.enter(Phase::Running);

@@ -1,5 +1,7 @@
 //! Configuration: the reference file, the layers, and what a bad one is told.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+
 use std::{io::Write as _, time::Duration};
 
 use fireflow_worker::config::{self, Settings, Start};

@@ -7,15 +7,17 @@ use std::sync::{
 
 use tokio_util::sync::CancellationToken;
 
-/// Why a workflow has to stop here. Nothing more is written for it.
+/// Why a workflow has to stop here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// Its row has another owner, or has ended (with this status), or is gone (`None`).
+    /// Its row has another owner, or has ended (with this status), or is gone (`None`). Nothing more is written for it.
     Lost(Option<String>),
     /// A checkpoint was refused because its row has another owner, or has ended, or is gone: nobody has looked yet.
     Disowned,
-    /// The worker gives it back to the queue.
+    /// The worker gives it back to the queue. Nothing more is written for it.
     HandBack,
+    /// It is still ours, and has to end now, for this reason.
+    Abort(String),
 }
 
 impl std::fmt::Display for Stop {
@@ -25,6 +27,7 @@ impl std::fmt::Display for Stop {
             Stop::Lost(Some(status)) => {
                 write!(f, "the workflow is no longer owned by this worker; its status is {status}")
             }
+            Stop::Abort(reason) => f.write_str(reason),
             Stop::Disowned => f.write_str("the workflow is no longer owned by this worker"),
             Stop::HandBack => f.write_str("the worker gives the workflow back to the queue"),
         }
@@ -36,12 +39,18 @@ impl std::fmt::Display for Stop {
 pub struct Control {
     reason: Arc<OnceLock<Stop>>,
     waiting: Arc<AtomicBool>,
+    /// It has to stop.
     token: CancellationToken,
+    /// It has to stop, and may not write.
+    cut: CancellationToken,
 }
 
 impl Control {
     /// Stop the workflow; the first reason counts.
     pub fn stop(&self, reason: Stop) {
+        if !matches!(reason, Stop::Abort(_)) {
+            self.cut.cancel();
+        }
         let _ = self.reason.set(reason); // already stopped for another reason
         self.token.cancel();
     }
@@ -50,6 +59,21 @@ impl Control {
     pub async fn stopped(&self) -> Stop {
         self.token.cancelled().await;
         self.reason.get().cloned().unwrap_or(Stop::HandBack)
+    }
+
+    /// Completes when the workflow may not write any more.
+    pub(super) async fn cut_off(&self) -> Stop {
+        self.cut.cancelled().await;
+        match self.reason.get() {
+            // It was to end by itself first, and then lost its row.
+            None | Some(Stop::Abort(_)) => Stop::Lost(Some("unknown".into())),
+            Some(reason) => reason.clone(),
+        }
+    }
+
+    /// Whether the workflow may not write any more.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.cut.is_cancelled()
     }
 
     /// Why the workflow has to stop, if it has to.

@@ -17,10 +17,13 @@ use crate::{
 /// Pause between looks while announcements arrive: they make looks prompt, this one makes them certain.
 const POLL: Duration = Duration::from_secs(1);
 
+/// Who waits, by workflow and topic.
+type Waiting = HashMap<(WorkflowId, String), Arc<Notify>>;
+
 /// Wakes workflows that wait for a message. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct MailRoom {
-    waiting: Arc<Mutex<HashMap<(WorkflowId, String), Arc<Notify>>>>,
+    waiting: Arc<Mutex<Waiting>>,
 }
 
 /// A workflow's place among those who wait; left on drop.
@@ -86,7 +89,7 @@ impl MailRoom {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(WorkflowId, String), Arc<Notify>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,11 +5,13 @@
 //! recorded runs, and is recorded before its caller goes on.
 
 mod control;
+mod family;
 mod mail;
 mod slots;
 mod workflow;
 
 pub use control::{Control, Stop};
+pub use family::Family;
 pub use mail::MailRoom;
 pub use slots::{Slot, Slots};
 pub use workflow::{Appender, Begun, DurableError, Step, Workflow};

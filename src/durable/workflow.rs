@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::Value as Json;
 
-use super::{Control, MailRoom, Slot, Stop};
+use super::{Control, Family, MailRoom, Slot, Stop};
 use crate::{
     sysdb::{
-        Append, ApplicationWrite, Checkpoint, CommitError, Finish, Message, Owner, Receive, StepRecord, Write,
-        WriterHandle,
+        Append, ApplicationWrite, Checkpoint, ChildStart, CommitError, Finish, Message, Owner, Receive, StepRecord,
+        WorkflowId, WorkflowView, Write, WriterHandle,
     },
     wire::{self, Format},
 };
@@ -63,7 +63,7 @@ impl From<CommitError> for DurableError {
 #[derive(Debug)]
 pub struct Step {
     function_id: i32,
-    name: &'static str,
+    name: String,
     started_at: i64,
 }
 
@@ -76,7 +76,7 @@ impl Step {
     fn record(self, output: Option<String>, error: Option<String>) -> StepRecord {
         StepRecord {
             function_id: self.function_id,
-            name: self.name.into(),
+            name: self.name,
             output,
             error,
             serialization: Some(PORTABLE.into()),
@@ -101,6 +101,7 @@ pub struct Workflow {
     owner: Owner,
     writer: WriterHandle,
     mail: MailRoom,
+    family: Family,
     control: Control,
     slot: Slot,
     history: BTreeMap<i32, StepRecord>,
@@ -116,9 +117,10 @@ impl Workflow {
         control: Control,
         writer: WriterHandle,
         mail: MailRoom,
+        family: Family,
     ) -> Workflow {
         let history = history.into_iter().map(|step| (step.function_id, step)).collect();
-        Workflow { owner, writer, mail, control, slot, history, next: 0 }
+        Workflow { owner, writer, mail, family, control, slot, history, next: 0 }
     }
 
     /// Whose it is.
@@ -137,13 +139,13 @@ impl Workflow {
     }
 
     /// Take the next number for a step: its recorded outcome if it has one, else the permission to run it.
-    pub fn begin(&mut self, name: &'static str) -> Result<Begun, DurableError> {
+    pub async fn begin(&mut self, name: &str) -> Result<Begun, DurableError> {
         let function_id = self.take(1);
-        if let Some(stop) = self.control.stop_reason() {
-            return Err(DurableError::Stopped(stop.clone()));
+        if self.control.is_cut_off() {
+            return Err(DurableError::Stopped(self.control.cut_off().await));
         }
         let Some(step) = self.recorded(function_id, name)? else {
-            return Ok(Begun::Run(Step { function_id, name, started_at: now_ms() }));
+            return Ok(Begun::Run(Step { function_id, name: name.into(), started_at: now_ms() }));
         };
         Ok(Begun::Recorded(match (&step.error, &step.output) {
             (Some(error), _) => Err(format_of(function_id, step.serialization.as_deref(), error)?.decode_error(error)),
@@ -178,7 +180,7 @@ impl Workflow {
         value: String,
         rows: Vec<ApplicationWrite>,
     ) -> Result<(), DurableError> {
-        let Begun::Run(step) = self.begin("DBOS.writeStream")? else { return Ok(()) };
+        let Begun::Run(step) = self.begin("DBOS.writeStream").await? else { return Ok(()) };
         let append = Append {
             key: key.clone(),
             values: vec![value],
@@ -188,6 +190,11 @@ impl Workflow {
         let mut writes = vec![Write::Step(step.record(None, None)), Write::Append(append)];
         writes.extend(rows.into_iter().map(Write::Application));
         self.commit(writes).await.map(drop)
+    }
+
+    /// Write rows of the application's tables, with no step to it: the same again must do no harm.
+    pub async fn write_rows(&mut self, rows: Vec<ApplicationWrite>) -> Result<(), DurableError> {
+        self.commit(rows.into_iter().map(Write::Application).collect()).await.map(drop)
     }
 
     /// A handle that appends to a stream from inside a step; not recorded.
@@ -230,7 +237,7 @@ impl Workflow {
                 break Some(message?);
             }
             if timed_out {
-                let step = Step { function_id, name: "DBOS.recv", started_at };
+                let step = Step { function_id, name: "DBOS.recv".into(), started_at };
                 let record = StepRecord { serialization: None, ..step.record(None, None) };
                 self.commit(vec![Write::Step(record)]).await?;
                 break None;
@@ -243,6 +250,40 @@ impl Workflow {
             () = self.slot.resume() => Ok(message),
             stop = control.stopped() => Err(DurableError::Stopped(stop)),
         }
+    }
+
+    /// Start child workflows: one step each, under the workflow's own name. All of them exist, with their steps, on
+    /// return; those that an earlier life started are not started again.
+    pub async fn start_children(&mut self, name: &str, children: Vec<ChildStart>) -> Result<(), DurableError> {
+        let mut writes = Vec::new();
+        for child in children {
+            if let Begun::Run(step) = self.begin(name).await? {
+                let record =
+                    StepRecord { child: Some(child.id.clone()), serialization: None, ..step.record(None, None) };
+                writes.extend([Write::Step(record), Write::Start(child)]);
+            }
+        }
+        if writes.is_empty() {
+            return Ok(());
+        }
+        self.commit(writes).await.map(drop)
+    }
+
+    /// Wait for a child's end, and record its outcome. The slot is free while waiting.
+    pub async fn await_child(&mut self, child: &WorkflowId) -> Result<Result<Json, wire::Failure>, DurableError> {
+        let step = match self.begin("DBOS.getResult").await? {
+            Begun::Recorded(outcome) => return Ok(outcome),
+            Begun::Run(step) => step,
+        };
+        let view = self.family.end_of(child, &mut self.slot, &self.control).await?;
+        let outcome = outcome(view, step.function_id)?;
+        let (output, error) = match &outcome {
+            Ok(value) => (Some(value.to_string()), None),
+            Err(failure) => (None, Some(Format::Portable.encode_error(failure, self.owner.id.as_str()))),
+        };
+        let record = StepRecord { child: Some(child.as_str().to_owned()), ..step.record(output, error) };
+        self.commit(vec![Write::Step(record)]).await?;
+        Ok(outcome)
     }
 
     /// End the workflow: its last step, rows of the application's tables and the outcome become durable together.
@@ -277,7 +318,7 @@ impl Workflow {
             return Ok(value.as_f64().unwrap_or(0.0) as i64);
         }
         let deadline = now_ms().saturating_add(i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX));
-        let step = Step { function_id, name: "DBOS.sleep", started_at: now_ms() };
+        let step = Step { function_id, name: "DBOS.sleep".into(), started_at: now_ms() };
         self.commit(vec![Write::Step(step.record(Some(deadline.to_string()), None))]).await?;
         Ok(deadline)
     }
@@ -332,19 +373,33 @@ async fn commit(
     control: &Control,
     checkpoint: Checkpoint,
 ) -> Result<Option<Message>, DurableError> {
-    if let Some(stop) = control.stop_reason() {
-        return Err(DurableError::Stopped(stop.clone()));
+    if control.is_cut_off() {
+        return Err(DurableError::Stopped(control.cut_off().await));
     }
     tokio::select! {
         biased; // what is durable counts, also when the stop came at the same moment
         received = writer.commit(checkpoint) => Ok(received?),
-        stop = control.stopped() => Err(DurableError::Stopped(stop)),
+        stop = control.cut_off() => Err(DurableError::Stopped(stop)),
     }
 }
 
 fn decode(function_id: i32, serialization: Option<&str>, text: &str) -> Result<Json, DurableError> {
     let format = format_of(function_id, serialization, text)?;
     format.decode_value(text).map_err(|error| DurableError::Unreadable { function_id, text: error.to_string() })
+}
+
+/// How a child ended. One that was deleted, cancelled or parked has failed.
+fn outcome(view: Option<WorkflowView>, function_id: i32) -> Result<Result<Json, wire::Failure>, DurableError> {
+    let failed = |text: String| Ok(Err(wire::Failure::new("ChildError", text)));
+    let Some(view) = view else { return failed("the child workflow was deleted".into()) };
+    match (view.status.as_str(), &view.output, &view.error) {
+        ("SUCCESS", Some(output), _) => decode(function_id, view.serialization.as_deref(), output).map(Ok),
+        ("SUCCESS", None, _) => Ok(Ok(Json::Null)),
+        ("ERROR", _, Some(error)) => {
+            Ok(Err(format_of(function_id, view.serialization.as_deref(), error)?.decode_error(error)))
+        }
+        (status, ..) => failed(format!("the child workflow ended as {status}")),
+    }
 }
 
 fn format_of(function_id: i32, serialization: Option<&str>, text: &str) -> Result<Format, DurableError> {

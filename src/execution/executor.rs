@@ -8,7 +8,8 @@
 //! | `DBOS.recv` of START_SIGNAL, and its `DBOS.sleep` when it has to wait | – | 1, 2 |
 //! | `updateToRunning` | 1 | 3 |
 //! | `executeFlowAtomic`: the engine runs here | 2 | 4 |
-//! | `updateToCompleted`, or `updateToFailed` | 3 | 5 |
+//! | the start of each child, then its result (`DBOS.getResult`) | 3 … | 5 … |
+//! | `updateToCompleted`, `updateToFailed` or `updateToStopped` | next | next |
 
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use serde_json::{Value as Json, json};
 use tokio::sync::mpsc;
 
 use super::{
-    ExecutionRow, ExecutionStore, Failed, FlowStore, FlowsError, StoredFlow, Task, events, patience::patiently,
+    ExecutionRow, ExecutionStore, Failed, FlowStore, FlowsError, StoredFlow, Task, children, events,
+    patience::patiently,
 };
 use crate::{
     config::Start,
@@ -26,8 +28,8 @@ use crate::{
         engine::{self, Abort, End, RunOptions},
     },
     nodes::{FlowEvent, RunContext},
-    sysdb::{Claimed, Finish, SysdbError, SystemDatabase},
-    wire::{Failure, Format},
+    sysdb::{ChildStart, Claimed, Finish, SysdbError, SystemDatabase, Taken, WorkflowId},
+    wire::{Arguments, Failure, Format},
 };
 
 /// Topic of the start signal.
@@ -56,8 +58,33 @@ pub struct Executor {
     pub flows: FlowStore,
     /// Client for nodes that speak HTTP.
     pub http: reqwest::Client,
+    /// Queue for child executions.
+    pub queue: String,
     /// What an execution may take.
     pub limits: Limits,
+}
+
+/// How an execution ends without completing.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    Failed,
+    Stopped,
+}
+
+impl Ending {
+    fn status(self) -> &'static str {
+        match self {
+            Ending::Failed => "failed",
+            Ending::Stopped => "stopped",
+        }
+    }
+
+    fn step(self) -> &'static str {
+        match self {
+            Ending::Failed => "updateToFailed",
+            Ending::Stopped => "updateToStopped",
+        }
+    }
 }
 
 /// An execution, ready to run.
@@ -81,10 +108,23 @@ impl Executor {
         let stopped = match ended {
             Ok(outcome) => return Ok(outcome),
             Err(Failed::Stopped(stop)) => stop,
-            Err(Failed::Error(failure)) => match self.fail(claimed, &execution, workflow, &failure).await {
-                Ok(outcome) => return Ok(outcome),
-                Err(stop) => stop,
-            },
+            Err(Failed::Error(failure)) => {
+                match self.fail(claimed, &execution, workflow, &failure, Ending::Failed).await {
+                    Ok(outcome) => return Ok(outcome),
+                    Err(stop) => stop,
+                }
+            }
+        };
+        // Still ours, and asked to end: it ends as stopped.
+        let stopped = match stopped {
+            Stop::Abort(reason) => {
+                let failure = Failure::new("ExecutionStopped", reason);
+                match self.fail(claimed, &execution, workflow, &failure, Ending::Stopped).await {
+                    Ok(outcome) => return Ok(outcome),
+                    Err(stop) => stop,
+                }
+            }
+            stop => stop,
         };
         if let Err(error) = self.mark_stopped(claimed, &execution, &stopped).await {
             tracing::warn!(%error, "can't mark the execution stopped");
@@ -95,16 +135,17 @@ impl Executor {
     /// A workflow that was cancelled or deleted leaves no execution behind that seems to run. Fireflow's own stop has
     /// written the row already, and a row that another worker has is that worker's.
     async fn mark_stopped(&self, claimed: &Claimed, execution: &str, stop: &Stop) -> Result<(), SysdbError> {
-        let status = match stop {
-            Stop::HandBack => return Ok(()),
-            Stop::Lost(status) => status.clone(),
-            Stop::Disowned => self.sysdb.workflow(&claimed.owner.id).await?.map(|row| row.status),
-        };
-        match status.as_deref() {
-            None => self.executions.mark_stopped(execution, "the workflow was deleted").await,
-            Some("CANCELLED") => self.executions.mark_stopped(execution, "the workflow was cancelled").await,
-            Some(_) => Ok(()),
+        if !matches!(stop, Stop::Lost(_) | Stop::Disowned) {
+            return Ok(());
         }
+        let stopped = |taken| {
+            let reason = match taken {
+                Taken::Cancelled => "the workflow was cancelled",
+                Taken::Deleted => "the workflow was deleted",
+            };
+            self.executions.stopped(execution, reason)
+        };
+        self.sysdb.settle(&claimed.owner.id, stopped).await.map(drop)
     }
 
     async fn run(
@@ -126,6 +167,10 @@ impl Executor {
             },
         );
         let rows = if exists { Vec::new() } else { vec![self.executions.create(&row)] };
+        // A fork brings the first steps of another execution along, but not its row.
+        if !exists && workflow.recorded_name(0).is_some() {
+            workflow.write_rows(rows.clone()).await?;
+        }
         workflow.write_stream(&events::STREAM.into(), events::row(&created, &row.id), rows).await?;
 
         if row.parent_execution_id.is_none() && self.waits_for_start(workflow) {
@@ -136,14 +181,15 @@ impl Executor {
             }
         }
 
-        if let Begun::Run(step) = workflow.begin("updateToRunning")? {
+        if let Begun::Run(step) = workflow.begin("updateToRunning").await? {
             workflow.complete(step, &Json::Null, vec![self.executions.running(&row.id)]).await?;
         }
-        let result = match workflow.begin("executeFlowAtomic")? {
-            Begun::Recorded(outcome) => outcome.map_err(Failed::Error)?,
+        let result = match workflow.begin("executeFlowAtomic").await? {
+            Begun::Recorded(outcome) => outcome?,
             Begun::Run(step) => self.run_flow(workflow, step, &task, &row, &flow).await?,
         };
-        let last = match workflow.begin("updateToCompleted")? {
+        self.run_children(claimed, workflow, &result).await?;
+        let last = match workflow.begin("updateToCompleted").await? {
             Begun::Run(step) => Some(step),
             Begun::Recorded(_) => None,
         };
@@ -153,16 +199,22 @@ impl Executor {
     }
 
     /// Read the execution's row and the flow. Nothing is recorded yet.
-    async fn prepare(&self, id: &str, task: Task, workflow: &Workflow) -> Result<Prepared, Failed> {
-        let control = workflow.control();
+    async fn prepare(&self, id: &str, task: Task, workflow: &mut Workflow) -> Result<Prepared, Failed> {
+        let control = &workflow.control().clone();
         let row = patiently(control, || self.executions.get(id))
             .await?
             .map_err(|error| Failed::error("DatabaseError", error.to_string()))?;
         if let Some(row) = row.as_ref().filter(|row| row.has_ended()) {
-            return Err(Failed::error(
-                "ExecutionEnded",
-                format!("execution \"{id}\" has already ended: it is {}", row.status),
-            ));
+            // A workflow that has ended is claimed again only after it was resumed or rewound: that is its execution's
+            // wish as well. Another workflow's execution stays what it is.
+            if workflow.owner().id.as_str() == id {
+                workflow.write_rows(vec![self.executions.reopened(id)]).await?;
+            } else {
+                return Err(Failed::error(
+                    "ExecutionEnded",
+                    format!("execution \"{id}\" has already ended: it is {}", row.status),
+                ));
+            }
         }
         let flow_id = task.flow_id.clone().or_else(|| row.as_ref().map(|row| row.flow_id.clone()));
         let Some(flow_id) = flow_id else {
@@ -224,7 +276,7 @@ impl Executor {
         row: &ExecutionRow,
         flow: &StoredFlow,
     ) -> Result<Json, Failed> {
-        let invalid = |text: String| Failure::new("InvalidInput", text);
+        let invalid = |text: String| Box::new(Failure::new("InvalidInput", text));
         let ready =
             RunOptions::from_json(&row.options).map_err(|error| invalid(error.to_string())).and_then(|options| {
                 Ok((options, flow.flow.bind_inputs(&task.inputs).map_err(|error| invalid(error.to_string()))?))
@@ -265,33 +317,60 @@ impl Executor {
             }
         };
         if let Some(stop) = control.stop_reason() {
+            if let Stop::Abort(reason) = stop {
+                workflow.fail(step, &Failure::new("ExecutionStopped", reason.as_str())).await?;
+            }
             return Err(Failed::Stopped(stop.clone()));
         }
         published?;
         match outcome.end {
             End::Completed => {
+                let children = children::of(row, task, flow, &outcome.emitted);
+                let rows = children.iter().map(|child| self.executions.create(&child.row)).collect();
+                let tasks: Vec<Json> = children.into_iter().map(|child| child.task).collect();
                 let result = json!({
                     "executionId": row.id,
                     "status": "completed",
                     "duration": u64::try_from(outcome.duration.as_millis()).unwrap_or(u64::MAX),
-                    "childTasks": [],
+                    "childTasks": tasks,
                     "outputs": outcome.outputs,
                 });
-                if !outcome.emitted.is_empty() {
-                    tracing::warn!(
-                        events = outcome.emitted.len(),
-                        "the flow emitted events; child executions are not started yet"
-                    );
-                }
-                workflow.complete(step, &result, Vec::new()).await?;
+                workflow.complete(step, &result, rows).await?;
                 Ok(result)
             }
             End::Failed { error } | End::Cancelled { reason: error } => {
                 let failure = Failure::new("FlowError", error);
                 workflow.fail(step, &failure).await?;
-                Err(Failed::Error(failure))
+                Err(failure.into())
             }
         }
+    }
+
+    /// Start the children that the run asks for, all at once, and wait for all of them. One that fails doesn't fail its
+    /// parent.
+    async fn run_children(&self, claimed: &Claimed, workflow: &mut Workflow, result: &Json) -> Result<(), Failed> {
+        let tasks = result.get("childTasks").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
+        let format = self.format(claimed)?;
+        let mut ids = Vec::new();
+        let mut starts = Vec::new();
+        for task in tasks {
+            let id = task.get("executionId").and_then(Json::as_str).unwrap_or_default();
+            ids.push(WorkflowId::new(id));
+            starts.push(ChildStart {
+                id: id.to_owned(),
+                queue: self.queue.clone(),
+                inputs: format.encode_inputs(&Arguments::one(task.clone())),
+                serialization: format.name(),
+                legacy: claimed.legacy,
+            });
+        }
+        workflow.start_children(&claimed.name, starts).await?;
+        for id in &ids {
+            if let Err(failure) = workflow.await_child(id).await? {
+                tracing::warn!(child = %id, error = failure.message, "a child execution failed");
+            }
+        }
+        Ok(())
     }
 
     /// Record a failure: the execution's row becomes `failed`, the workflow ERROR.
@@ -301,24 +380,25 @@ impl Executor {
         execution: &str,
         workflow: &mut Workflow,
         failure: &Failure,
+        ending: Ending,
     ) -> Result<&'static str, Stop> {
-        tracing::warn!(error = failure.message, kind = failure.name, "execution failed");
-        let last = match workflow.begin("updateToFailed") {
+        tracing::warn!(error = failure.message, kind = failure.name, "execution {}", ending.status());
+        let last = match workflow.begin(ending.step()).await {
             Ok(Begun::Run(step)) => Some(step),
             Err(DurableError::Stopped(stop)) => return Err(stop),
             // Where the history took another way, the outcome is recorded without a step of its own.
             Ok(Begun::Recorded(_)) | Err(_) => None,
         };
-        let error = match self.end_with(claimed, execution, workflow, last, failure).await {
-            Ok(()) => return Ok("failed"),
+        let error = match self.end_with(claimed, execution, workflow, last, failure, ending).await {
+            Ok(()) => return Ok(ending.status()),
             Err(DurableError::Stopped(stop)) => return Err(stop),
             Err(error) => error,
         };
         // The outcome itself was refused, by its size or its content. A plain one must do.
         tracing::error!(%error, "the failure can't be recorded as it is; recording its kind only");
         let plain = Failure::new(failure.name.as_str(), error.to_string());
-        match self.end_with(claimed, execution, workflow, None, &plain).await {
-            Ok(()) => Ok("failed"),
+        match self.end_with(claimed, execution, workflow, None, &plain, ending).await {
+            Ok(()) => Ok(ending.status()),
             Err(DurableError::Stopped(stop)) => Err(stop),
             Err(error) => {
                 tracing::error!(%error, "the outcome can't be recorded; the row stays PENDING until the next recovery");
@@ -334,11 +414,16 @@ impl Executor {
         workflow: &mut Workflow,
         last: Option<Step>,
         failure: &Failure,
+        ending: Ending,
     ) -> Result<(), DurableError> {
         let format = self.format(claimed).unwrap_or(Format::Portable);
         let error = format.encode_error(failure, claimed.owner.id.as_str());
         let finish = Finish { outcome: Err(error), legacy: claimed.legacy };
-        workflow.finish(last, vec![self.executions.failed(execution, &failure.message)], finish).await
+        let row = match ending {
+            Ending::Failed => self.executions.failed(execution, &failure.message),
+            Ending::Stopped => self.executions.stopped(execution, &failure.message),
+        };
+        workflow.finish(last, vec![row], finish).await
     }
 
     fn format(&self, claimed: &Claimed) -> Result<Format, Failed> {

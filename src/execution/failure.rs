@@ -8,13 +8,13 @@ pub enum Failed {
     /// It has to stop here; nothing more may be written for it.
     Stopped(crate::durable::Stop),
     /// It failed: the row becomes `failed`, the workflow ERROR.
-    Error(Failure),
+    Error(Box<Failure>),
 }
 
 impl Failed {
     /// A failure of this kind and text.
     pub(super) fn error(name: &str, message: impl Into<String>) -> Failed {
-        Failed::Error(Failure::new(name, message))
+        Failed::Error(Box::new(Failure::new(name, message)))
     }
 }
 
@@ -24,5 +24,11 @@ impl From<DurableError> for Failed {
             DurableError::Stopped(stop) => Failed::Stopped(stop),
             other => Failed::error("WorkflowError", other.to_string()),
         }
+    }
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Failed {
+        Failed::Error(Box::new(failure))
     }
 }

@@ -151,6 +151,14 @@ impl FlowStore {
         Ok(row.try_get(0)?)
     }
 
+    /// Whether the stored document is this one, so that a push would only count the version up.
+    pub async fn holds(&self, id: &str, data: &Json) -> Result<bool, SysdbError> {
+        let client = self.pool.get().await?;
+        let row =
+            client.query_opt(&format!("SELECT data = $2 FROM {} WHERE id = $1", self.table), &[&id, data]).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or(false))
+    }
+
     /// All flows, by name.
     pub async fn list(&self) -> Result<Vec<FlowSummary>, SysdbError> {
         let client = self.pool.get().await?;

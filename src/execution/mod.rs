@@ -1,5 +1,6 @@
 //! `executeFireFlow`, the execution store and the flow store (SQL on the application tables).
 
+mod children;
 mod events;
 mod executor;
 mod failure;

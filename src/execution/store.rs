@@ -34,7 +34,7 @@ pub struct ExecutionRow {
 }
 
 impl ExecutionRow {
-    /// Whether it has ended; then it isn't run again.
+    /// Whether it has ended; then it isn't run again, unless its own workflow is.
     pub fn has_ended(&self) -> bool {
         matches!(self.status.as_str(), "completed" | "failed" | "stopped")
     }
@@ -48,7 +48,7 @@ pub struct ExecutionStore {
     insert: Arc<str>,
     running: Arc<str>,
     ended: Arc<str>,
-    stopped: Arc<str>,
+    reopened: Arc<str>,
 }
 
 impl ExecutionStore {
@@ -67,12 +67,12 @@ impl ExecutionStore {
             )
             .into(),
             insert: format!(
-                "INSERT INTO {table} (id, flow_id, owner_id, root_execution_id, status, created_at, updated_at,
-                        execution_depth, options, integration, external_events, failure_count)
-                 SELECT r.id, r.flow_id, r.owner_id, r.id, 'created', {now}, {now}, 0, r.options, r.integration,
-                        r.external_events, 0
-                   FROM jsonb_to_recordset($1) AS r(id text, flow_id text, owner_id text, options jsonb,
-                        integration jsonb, external_events jsonb)
+                "INSERT INTO {table} (id, flow_id, owner_id, root_execution_id, parent_execution_id, status, created_at,
+                        updated_at, execution_depth, options, integration, external_events, failure_count)
+                 SELECT r.id, r.flow_id, r.owner_id, r.root, r.parent, 'created', {now}, {now}, r.depth, r.options,
+                        r.integration, r.external_events, 0
+                   FROM jsonb_to_recordset($1) AS r(id text, flow_id text, owner_id text, root text, parent text,
+                        depth integer, options jsonb, integration jsonb, external_events jsonb)
                  ON CONFLICT (id) DO NOTHING"
             )
             .into(),
@@ -89,9 +89,11 @@ impl ExecutionStore {
                   WHERE e.id = r.id AND e.status NOT IN ('completed', 'failed', 'stopped')"
             )
             .into(),
-            stopped: format!(
-                "UPDATE {table} SET status = 'stopped', error_message = $2, completed_at = {now}, updated_at = {now}
-                  WHERE id = $1 AND status NOT IN ('completed', 'failed', 'stopped')"
+            reopened: format!(
+                "UPDATE {table} e SET status = CASE WHEN e.started_at IS NULL THEN 'created' ELSE 'running' END,
+                        error_message = NULL, completed_at = NULL, updated_at = {now}
+                   FROM jsonb_to_recordset($1) AS r(id text)
+                  WHERE e.id = r.id AND e.status IN ('completed', 'failed', 'stopped')"
             )
             .into(),
         }
@@ -116,21 +118,19 @@ impl ExecutionStore {
         }))
     }
 
-    /// Mark an execution stopped whose workflow was cancelled by a DBOS client: the server's own stop writes the row itself.
-    pub async fn mark_stopped(&self, id: &str, reason: &str) -> Result<(), SysdbError> {
-        let client = self.pool.get().await?;
-        let statement = client.prepare_cached(&self.stopped).await?;
-        client.execute(&statement, &[&id, &reason]).await?;
-        Ok(())
-    }
-
     /// Create the row, unless there is one.
     pub fn create(&self, row: &ExecutionRow) -> ApplicationWrite {
         let row = json!({
-            "id": row.id, "flow_id": row.flow_id, "owner_id": row.owner_id, "options": row.options,
+            "id": row.id, "flow_id": row.flow_id, "owner_id": row.owner_id, "root": row.root_execution_id,
+            "parent": row.parent_execution_id, "depth": row.depth, "options": row.options,
             "integration": row.integration, "external_events": row.external_events,
         });
         ApplicationWrite { statement: self.insert.clone(), row }
+    }
+
+    /// Back to running, or to created when it never ran: its workflow was resumed.
+    pub fn reopened(&self, id: &str) -> ApplicationWrite {
+        ApplicationWrite { statement: self.reopened.clone(), row: json!({"id": id}) }
     }
 
     /// Status running.
@@ -145,7 +145,16 @@ impl ExecutionStore {
 
     /// Status failed, with the error's text.
     pub fn failed(&self, id: &str, error: &str) -> ApplicationWrite {
+        self.ended(id, "failed", error)
+    }
+
+    /// Status stopped, with the reason.
+    pub fn stopped(&self, id: &str, reason: &str) -> ApplicationWrite {
+        self.ended(id, "stopped", reason)
+    }
+
+    fn ended(&self, id: &str, status: &str, error: &str) -> ApplicationWrite {
         let error = error.replace('\0', "\u{fffd}"); // PostgreSQL's text has no NUL
-        ApplicationWrite { statement: self.ended.clone(), row: json!({"id": id, "status": "failed", "error": error}) }
+        ApplicationWrite { statement: self.ended.clone(), row: json!({"id": id, "status": status, "error": error}) }
     }
 }

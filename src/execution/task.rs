@@ -21,6 +21,8 @@ pub struct Task {
     pub events: Option<Json>,
     /// Deepest allowed execution, where it is more than the usual limit.
     pub max_depth: Option<u64>,
+    /// All of it as it came, for what children inherit.
+    pub fields: Map<String, Json>,
 }
 
 /// The argument isn't a task.
@@ -55,6 +57,7 @@ impl Task {
             integration: shaped(fields, "integration", "an object", Json::is_object)?,
             events: shaped(fields, "events", "a list", Json::is_array)?,
             max_depth: fields.get("maxDepth").and_then(Json::as_u64),
+            fields: fields.clone(),
         };
         if task.execution_id.is_none() && task.flow_id.is_none() {
             return Err(TaskError("it names neither flowId nor executionId".into()));

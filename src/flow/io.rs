@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::engine::NodeOutcome;
-use super::model::{Flow, Json, PortKind, PortRef, SYSTEM_PORTS, Status};
+use super::model::{Direction, Flow, Json, PortKind, PortRef, SYSTEM_PORTS, Status};
 use super::stream::Channel;
 use super::{Value, ports};
 
@@ -71,8 +71,8 @@ impl Flow {
         format!("{what}: {}{more}", names[..names.len().min(NAMED)].join(", "))
     }
 
-    /// What the flow gives: the declared outputs; without a declaration, the outputs of completed nodes that no edge
-    /// leaves, as `nodeId.portId`. Undefined ones are left out, streams are lists of their items.
+    /// What the flow gives: the declared outputs; without a declaration, the outputs of completed nodes (of nodes
+    /// without outputs, their passthrough ports) that no edge leaves, as `nodeId.portId`. Undefined ones are left out, streams are lists of their items.
     pub(super) fn outputs_of(&self, nodes: &[NodeOutcome]) -> Json {
         let mut outputs = Json::new();
         let mut put = |name: String, value: &Value| {
@@ -98,8 +98,13 @@ impl Flow {
             if outcome.status != Status::Completed || !outcome.ran {
                 continue;
             }
+            // A passthrough port is what a value node gives; where there are outputs, it is one of their inputs.
+            let own = &node.ports[SYSTEM_PORTS.len()..];
+            let computes = own.iter().any(|port| port.config.direction == Direction::Output);
             for (position, port) in node.ports.iter().enumerate().skip(SYSTEM_PORTS.len()) {
-                if port.config.direction.gives() && !taken[index][position] {
+                let direction = port.config.direction;
+                let gives = direction == Direction::Output || direction == Direction::Passthrough && !computes;
+                if gives && !taken[index][position] {
                     put(format!("{}.{}", node.id, port.config.id), &outcome.ports[position].1);
                 }
             }

@@ -142,6 +142,16 @@ pub(super) fn write(root: &mut Value, path: &[Step], config: &PortConfig, new: V
     }
 }
 
+/// As [`write()`], for a value from outside: absent objects on the way are made.
+pub(super) fn put(root: &mut Value, path: &[Step], config: &PortConfig, new: Value) {
+    for depth in 0..path.len() {
+        if matches!(path[depth], Step::Key(_)) && read(root, &path[..depth]).is_nullish() {
+            write(root, &path[..depth], &anything(), Value::empty_object());
+        }
+    }
+    write(root, path, config, new);
+}
+
 /// What a port holds after `new` was put on it: objects take over keys, any ports fill falsy fields, others replace.
 fn assigned(old: &Value, new: Value, config: &PortConfig) -> Value {
     match &config.kind {
@@ -223,5 +233,65 @@ pub(super) fn set_by_node(old: &Value, new: Value, config: &PortConfig) -> Value
             Value::from(list.iter().map(|item| filled(item.clone(), items)).collect::<Vec<_>>())
         }
         _ => new,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object_config(properties: &[(&str, PortKind, Option<serde_json::Value>)]) -> PortConfig {
+        let fields = properties.iter().map(|(key, kind, default)| {
+            let config = PortConfig { kind: kind.clone(), default: default.clone(), ..anything() };
+            (Arc::from(*key), Arc::new(config))
+        });
+        PortConfig { kind: PortKind::Object(fields.collect()), ..anything() }
+    }
+
+    #[test]
+    fn objects_take_over_keys_and_keep_the_places_of_known_ones() {
+        let old = Value::from(&json!({"b": {"y": 1, "x": 2}, "a": 1, "gone": 3}));
+        let new = Value::from(&json!({"new": 4, "a": null, "b": {"x": 5, "z": 6}}));
+        assert_eq!(merged(&old, new).to_json().to_string(), r#"{"b":{"x":5,"z":6},"a":null,"new":4}"#);
+        assert_eq!(merged(&old, Value::Null).to_json(), json!(null));
+    }
+
+    #[test]
+    fn falsy_fields_of_any_ports_fall_back_to_the_schema() {
+        let inner = object_config(&[("deep", PortKind::Number, Some(json!(7)))]);
+        let config = object_config(&[
+            ("zero", PortKind::Number, Some(json!(5))),
+            ("empty", PortKind::String, None),
+            ("kept", PortKind::Boolean, Some(json!(false))),
+            ("missing", PortKind::String, Some(json!("d"))),
+            ("inner", inner.kind, None),
+        ]);
+        let value = Value::from(&json!({"zero": 0, "empty": "", "kept": true, "beyond": 0, "inner": {"deep": 0}}));
+        let expected = json!({"zero": 5, "kept": true, "beyond": 0, "inner": {"deep": 7}, "missing": "d"});
+        assert_eq!(filled(value, &config).to_json(), expected);
+    }
+
+    #[test]
+    fn writes_copy_what_is_shared_and_stop_at_absent_parents() {
+        let mut root = Value::from(&json!({"list": [{"x": 1}]}));
+        let shared = root.clone();
+        let path = [Step::Key("list".into()), Step::Index(0), Step::Key("x".into())];
+        write(&mut root, &path, &anything(), Value::from(2.0));
+        assert_eq!(root.to_json(), json!({"list": [{"x": 2}]}));
+        assert_eq!(shared.to_json(), json!({"list": [{"x": 1}]}));
+
+        let mut nothing = Value::Null;
+        write(&mut nothing, &path, &anything(), Value::from(2.0));
+        assert_eq!(nothing.to_json(), json!(null));
+        let keys = [Step::Key("a".into()), Step::Key("b".into())];
+        put(&mut nothing, &keys, &anything(), Value::from(2.0));
+        assert_eq!(nothing.to_json(), json!({"a": {"b": 2}}));
+
+        let mut list = Value::from(&json!([1]));
+        write(&mut list, &[Step::Index(2)], &anything(), Value::from(3.0));
+        assert_eq!(list.to_json(), json!([1, null, 3]));
+        write(&mut list, &[Step::Index(usize::MAX)], &anything(), Value::from(3.0));
+        assert_eq!(list.to_json(), json!([1, null, 3]));
     }
 }

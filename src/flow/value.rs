@@ -9,6 +9,7 @@ use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
 
 use super::stream::Channel;
+use super::text::array_index;
 
 /// An object's fields in insertion order.
 pub type Object = IndexMap<Arc<str>, Value>;
@@ -158,12 +159,6 @@ pub fn in_javascript_order(mut fields: Object) -> Object {
         fields.sort_by_cached_key(|key, _| array_index(key).map_or((1, 0), |index| (0, index)));
     }
     fields
-}
-
-/// The number that a key is the plain text of, when it is an array index.
-fn array_index(key: &str) -> Option<u32> {
-    let plain = key == "0" || (key.starts_with(|first: char| first.is_ascii_digit()) && !key.starts_with('0'));
-    plain.then(|| key.parse().ok()).flatten().filter(|index| *index < u32::MAX)
 }
 
 /// As [`Value::to_json`], without building it.

@@ -7,6 +7,7 @@ use super::utilities::utility;
 use super::{Behaviour, NodeError, NodeRun, NodeType, yaml};
 use crate::flow::model::{PortConfig, PortKind};
 use crate::flow::number::trim;
+use crate::flow::ports::filled;
 use crate::flow::{Object, Value};
 
 /// How many levels are checked against the schema when the node does not say.
@@ -54,7 +55,7 @@ fn deserialize(run: &mut NodeRun) -> Result<(), NodeError> {
     let value = filter
         .apply(&data, &schema, depth)
         .map_err(|misfit| NodeError::new(format!("port `inputString`: {}", misfit.describe())))?;
-    run.set("deserializedObject", fill(value, &schema));
+    run.set("deserializedObject", filled(value, &schema));
     Ok(())
 }
 
@@ -165,27 +166,6 @@ impl Filter {
         });
         filtered.collect()
     }
-}
-
-/// An object as an any port shows it once its fields are rebuilt: fields that the schema names and that are falsy
-/// take the schema's default, or go away.
-fn fill(value: Value, schema: &Arc<PortConfig>) -> Value {
-    let (Some(PortKind::Object(schema)), Value::Object(fields)) = (carried(schema).map(|config| &config.kind), &value)
-    else {
-        return value;
-    };
-    let mut filled = Object::clone(fields);
-    for (key, config) in schema {
-        let field = match filled.get(key) {
-            Some(field) if field.is_truthy() => field.clone(),
-            _ => config.default.as_ref().map_or(Value::Undefined, Value::from),
-        };
-        match fill(field, config) {
-            Value::Undefined => drop(filled.shift_remove(key)),
-            field => drop(filled.insert(Arc::clone(key), field)),
-        }
-    }
-    Value::from(filled)
 }
 
 #[cfg(test)]

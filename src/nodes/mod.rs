@@ -13,6 +13,7 @@ mod group;
 mod http;
 mod math;
 mod port;
+mod template;
 #[cfg(test)]
 mod testing;
 mod utilities;
@@ -104,6 +105,7 @@ impl Registry {
             utilities::TYPES,
             deserializer::TYPES,
             http::TYPES,
+            template::TYPES,
         ];
         for types in families {
             types.iter().for_each(|node_type| registry.register(*node_type));

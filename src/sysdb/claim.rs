@@ -166,7 +166,7 @@ impl SystemDatabase {
             client.query(&statement, &parameters).await?
         };
         let mut claimed = rows.iter().map(|row| read(row, claim.queue, &token)).collect::<Result<Vec<_>, _>>()?;
-        claimed.sort_by(|a, b| (a.priority, a.created_at).cmp(&(b.priority, b.created_at)));
+        claimed.sort_by_key(|row| (row.priority, row.created_at));
         Ok(claimed)
     }
 }

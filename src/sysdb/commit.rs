@@ -22,6 +22,8 @@ pub enum Write {
     Append(Append),
     /// Consume the oldest message of a topic and record it as a step. Nothing happens while there is none.
     Receive(Receive),
+    /// Start a child workflow, unless it was started before.
+    Start(ChildStart),
     /// A row of an application table.
     Application(ApplicationWrite),
     /// The end of the workflow. The last write of the last checkpoint.
@@ -85,6 +87,21 @@ pub struct ApplicationWrite {
     pub statement: Arc<str>,
     /// This row.
     pub row: serde_json::Value,
+}
+
+/// A child to enqueue. Name, class, application, version and deadline are its parent's.
+#[derive(Clone, Debug)]
+pub struct ChildStart {
+    /// Its id, which is its deduplication id as well.
+    pub id: String,
+    /// Its queue.
+    pub queue: String,
+    /// Its inputs.
+    pub inputs: String,
+    /// Their format.
+    pub serialization: &'static str,
+    /// Also write the legacy column, for executors that read nothing else.
+    pub legacy: bool,
 }
 
 /// A workflow's outcome, in the row's own serialisation.

@@ -13,6 +13,7 @@ mod notify;
 mod query;
 mod recover;
 pub mod schema;
+mod settle;
 mod sweep;
 mod version;
 mod writer;
@@ -20,13 +21,14 @@ mod writer;
 use deadpool_postgres::{Object, Pool};
 
 pub use claim::{Claim, ClaimScope, Claimed, Contended};
-pub use commit::{Append, ApplicationWrite, Checkpoint, Finish, Receive, Received, StepRecord, Write};
+pub use commit::{Append, ApplicationWrite, Checkpoint, ChildStart, Finish, Receive, Received, StepRecord, Write};
 pub use enqueue::{EnqueueError, Enqueued, NewWorkflow};
 pub use error::{CommitError, SysdbError};
 pub use ids::{Owner, OwnerToken, WorkflowId};
 pub use messages::{CHANNEL as MESSAGES, Message};
 pub use notify::Notifier;
-pub use query::{Lost, WorkflowView};
+pub use query::{Astray, Cause, WorkflowView};
+pub use settle::Taken;
 pub use version::Registration;
 pub use writer::{Writer, WriterHandle};
 

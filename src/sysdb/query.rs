@@ -6,13 +6,22 @@ use tokio_postgres::Row;
 
 use super::{Owner, StepRecord, SysdbError, SystemDatabase, WorkflowId};
 
-/// A row that this process no longer owns.
+/// A workflow that runs here and shouldn't any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost {
+pub struct Astray {
     /// The workflow.
     pub owner: Owner,
-    /// Its status now; `None` when the row is gone.
-    pub status: Option<String>,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why a workflow shouldn't run here any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// This process no longer owns it: its status now; `None` when the row is gone.
+    Lost(Option<String>),
+    /// Its parent ended without success, with this status.
+    ParentEnded(String),
 }
 
 /// A workflow as its client sees it.
@@ -54,26 +63,49 @@ impl SystemDatabase {
         Ok(found)
     }
 
-    /// Of these, the ones that are no longer ours.
-    pub async fn lost(&self, owners: &[Owner]) -> Result<Vec<Lost>, SysdbError> {
+    /// Of these, the ones that are no longer ours, and those whose parent ended without success.
+    pub async fn astray(&self, owners: &[Owner]) -> Result<Vec<Astray>, SysdbError> {
         let ids: Vec<&str> = owners.iter().map(|owner| owner.id.as_str()).collect();
         let tokens: Vec<&str> = owners.iter().map(|owner| owner.token.as_str()).collect();
         let client = self.client().await?;
         let statement = client
             .prepare_cached(&self.sql(
-                "SELECT mine.place::int, w.status FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS mine(id, token, place)
+                "SELECT mine.place::int, w.status, w.status = 'PENDING' AND w.owner_xid = mine.token, p.status
+                   FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS mine(id, token, place)
                    LEFT JOIN {s}.workflow_status w ON w.workflow_uuid = mine.id
-                  WHERE w.status IS DISTINCT FROM 'PENDING' OR w.owner_xid IS DISTINCT FROM mine.token",
+                   LEFT JOIN {s}.workflow_status p ON p.workflow_uuid = w.parent_workflow_id
+                    AND p.status IN ('ERROR', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')
+                  WHERE w.status IS DISTINCT FROM 'PENDING' OR w.owner_xid IS DISTINCT FROM mine.token
+                     OR p.status IS NOT NULL",
             ))
             .await?;
-        let mut lost = Vec::new();
+        let mut astray = Vec::new();
         for row in client.query(&statement, &[&ids, &tokens]).await? {
             let place: i32 = row.try_get(0)?;
             if let Some(owner) = usize::try_from(place - 1).ok().and_then(|place| owners.get(place)) {
-                lost.push(Lost { owner: owner.clone(), status: row.try_get(1)? });
+                let ours = row.try_get::<_, Option<bool>>(2)?.unwrap_or(false);
+                let cause = match row.try_get::<_, Option<String>>(3)? {
+                    Some(parent) if ours => Cause::ParentEnded(parent),
+                    _ => Cause::Lost(row.try_get(1)?),
+                };
+                astray.push(Astray { owner: owner.clone(), cause });
             }
         }
-        Ok(lost)
+        Ok(astray)
+    }
+
+    /// Of these workflows, those that have ended or are gone.
+    pub async fn ended(&self, ids: &[WorkflowId]) -> Result<Vec<WorkflowId>, SysdbError> {
+        let client = self.client().await?;
+        let statement = client
+            .prepare_cached(&self.sql(
+                "SELECT i.id FROM unnest($1::text[]) AS i(id) LEFT JOIN {s}.workflow_status w ON w.workflow_uuid = i.id
+                  WHERE w.status IS NULL OR w.status NOT IN ('ENQUEUED', 'DELAYED', 'PENDING')",
+            ))
+            .await?;
+        let ids: Vec<&str> = ids.iter().map(WorkflowId::as_str).collect();
+        let rows = client.query(&statement, &[&ids]).await?;
+        rows.iter().map(|row| Ok(WorkflowId::new(row.try_get::<_, String>(0)?))).collect()
     }
 
     /// A workflow's status and outcome; `None` when there is no such workflow.

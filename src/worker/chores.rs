@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     durable::{MailRoom, Stop},
-    sysdb::{SysdbError, SystemDatabase},
+    sysdb::{Cause, SysdbError, SystemDatabase},
 };
 
 /// Cancels, deletes and deadlines are noticed within this time.
@@ -79,14 +79,18 @@ impl Chores {
         Ok(())
     }
 
-    /// Stop what this process no longer owns.
+    /// Stop what this process no longer owns, and children whose parent has ended.
     async fn watch(&self) -> Result<(), SysdbError> {
         let owners = self.running.owners();
         if owners.is_empty() {
             return Ok(());
         }
-        for lost in self.sysdb.lost(&owners).await? {
-            self.running.stop(&lost.owner, Stop::Lost(lost.status));
+        for astray in self.sysdb.astray(&owners).await? {
+            let stop = match astray.cause {
+                Cause::Lost(status) => Stop::Lost(status),
+                Cause::ParentEnded(status) => Stop::Abort(format!("the parent execution ended as {status}")),
+            };
+            self.running.stop(&astray.owner, stop);
         }
         Ok(())
     }

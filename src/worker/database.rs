@@ -46,6 +46,16 @@ pub enum SchemaError {
     Pool(#[from] deadpool_postgres::PoolError),
 }
 
+impl SchemaError {
+    /// Whether trying again later may help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            SchemaError::Schema(error) => error.is_transient(),
+            SchemaError::Pool(_) => true,
+        }
+    }
+}
+
 /// The databases of a worker.
 #[derive(Clone)]
 pub struct Database {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::Queue,
-    durable::{Control, MailRoom, Slot, Slots, Stop, Workflow},
+    durable::{Control, Family, MailRoom, Slot, Slots, Stop, Workflow},
     execution::Executor,
     sysdb::{Checkpoint, Claim, ClaimScope, Claimed, Finish, INTERNAL_QUEUE, SystemDatabase, Write, WriterHandle},
     wire::{Failure, Format},
@@ -48,6 +48,7 @@ pub(super) struct Starter {
     pub executor: Executor,
     pub writer: WriterHandle,
     pub mail: MailRoom,
+    pub family: Family,
     pub running: Running,
     pub status: Arc<Status>,
 }
@@ -142,7 +143,9 @@ impl Dispatcher {
                     if parked {
                         starter.park(&claimed).await;
                     } else {
+                        let id = claimed.owner.id.clone();
                         starter.execute(claimed, slot, place, control).await;
+                        starter.family.has_ended(&id);
                     }
                 }
                 .instrument(span),
@@ -158,8 +161,15 @@ impl Starter {
             Err(stop) => return self.stopped(&stop, &place),
         };
         tracing::debug!(queue = claimed.queue, recorded_steps = history.len(), "execution begins");
-        let mut workflow =
-            Workflow::new(claimed.owner.clone(), history, slot, control, self.writer.clone(), self.mail.clone());
+        let mut workflow = Workflow::new(
+            claimed.owner.clone(),
+            history,
+            slot,
+            control,
+            self.writer.clone(),
+            self.mail.clone(),
+            self.family.clone(),
+        );
         let run = AssertUnwindSafe(self.executor.execute(&claimed, &mut workflow)).catch_unwind();
         match run.await {
             Ok(Ok("completed")) => {
@@ -195,7 +205,7 @@ impl Starter {
                 place.hand_back();
                 tracing::info!("execution goes back to the queue");
             }
-            Stop::Lost(_) | Stop::Disowned => {
+            Stop::Lost(_) | Stop::Disowned | Stop::Abort(_) => {
                 self.status.count(Count::Lost, 1);
                 tracing::warn!(reason = %stop, "execution stopped");
             }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::Settings,
-    durable::{MailRoom, Slots, Stop},
+    durable::{Family, MailRoom, Slots, Stop},
     execution::{ExecutionStore, Executor, FlowStore, Limits},
     nodes::Registry,
     postgres,
@@ -42,6 +42,21 @@ pub enum StartError {
     /// The database failed in the middle.
     #[error(transparent)]
     Database(#[from] SysdbError),
+    /// The HTTP client of the nodes can't be made.
+    #[error("can't prepare the HTTP client: {0}; are the system's root certificates installed?")]
+    Http(#[source] reqwest::Error),
+}
+
+impl StartError {
+    /// Whether trying again later may help without anybody doing something.
+    fn is_transient(&self) -> bool {
+        match self {
+            StartError::Connect(error) => error.is_transient(),
+            StartError::Schema(error) => error.is_transient(),
+            StartError::Lease(LeaseError::Database(error)) | StartError::Database(error) => error.is_transient(),
+            StartError::Lease(LeaseError::Held { .. }) | StartError::Http(_) => false,
+        }
+    }
 }
 
 /// Run a worker until `shutdown`: connect, check or create the schemas, register, recover, serve, drain.
@@ -50,13 +65,40 @@ pub enum StartError {
 /// [`StartError`], before anything was claimed. Once the worker serves, it outlives the database going away.
 pub async fn run(settings: Settings, status: Arc<Status>, shutdown: Shutdown) -> Result<(), StartError> {
     let identity = Identity::of_this_process(settings.worker.id.as_deref());
-    let Some(database) = connect(&settings, &shutdown).await? else { return Ok(()) };
-    database.ensure_schemas().await?;
-    register_version(&settings, &database.sysdb).await?;
-    serve(&settings, &identity, &database, &status, &shutdown).await?;
+    let http = http_client()?;
+    let Some(database) = open(&settings, &shutdown).await? else { return Ok(()) };
+    serve(&settings, &identity, &database, &http, &status, &shutdown).await?;
     status.enter(Phase::Stopped);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Connect, check or create the schemas, register the version; waits for a database that can't be reached yet. `None`
+/// when the shutdown came first.
+async fn open(settings: &Settings, shutdown: &Shutdown) -> Result<Option<Database>, StartError> {
+    let until = Instant::now() + settings.database.startup_wait;
+    let mut pause = Duration::from_millis(100);
+    loop {
+        let opened = async {
+            let database = Database::connect(settings).await?;
+            for made in database.ensure_schemas().await? {
+                tracing::info!(made, "created");
+            }
+            register_version(settings, &database.sysdb).await?;
+            Ok::<_, StartError>(database)
+        };
+        match opened.await {
+            Ok(database) => return Ok(Some(database)),
+            Err(error) if !error.is_transient() || Instant::now() + pause >= until => return Err(error),
+            // Pauses grow to five seconds, so the lines stay few.
+            Err(error) => tracing::warn!(%error, "waiting for the database"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shutdown.draining() => return Ok(None),
+        }
+        pause = (pause * 3).min(Duration::from_secs(5));
+    }
 }
 
 /// Serve under a lease until `shutdown`. A lease that is lost stops everything that runs; then a new one is acquired,
@@ -68,6 +110,7 @@ pub async fn serve(
     settings: &Settings,
     identity: &Identity,
     database: &Database,
+    http: &reqwest::Client,
     status: &Arc<Status>,
     shutdown: &Shutdown,
 ) -> Result<(), StartError> {
@@ -80,8 +123,11 @@ pub async fn serve(
             () = shutdown.draining() => break,
         };
         match acquired {
-            Ok(valid_until) => work(settings, database, &leases, &me, valid_until, status, shutdown).await,
-            Err(error) if first => return Err(error),
+            Ok(valid_until) => {
+                let parts = Parts { settings, database, leases: &leases, me: &me, http, status, shutdown };
+                parts.work(valid_until).await;
+            }
+            Err(error) if first && !error.is_transient() => return Err(error),
             Err(error) => {
                 tracing::warn!(%error, "can't acquire a new lease; trying again");
                 tokio::select! {
@@ -117,152 +163,152 @@ async fn take_over(
     Ok(valid_until)
 }
 
-/// Dispatch and execute until the shutdown or the loss of the lease; then end everything that was started here.
-async fn work(
-    settings: &Settings,
-    database: &Database,
-    leases: &Leases,
-    me: &Identity,
-    valid_until: Instant,
-    status: &Arc<Status>,
-    shutdown: &Shutdown,
-) {
-    let claiming = CancellationToken::new(); // ends first
-    let serving = CancellationToken::new(); // ends when no execution is left
-    let tasks = TaskTracker::new(); // executions
-    let services = TaskTracker::new(); // what they need
-    let running = Running::default();
-    let mail = MailRoom::default();
-
-    let (notifier, notify) = Notifier::new(database.sysdb.clone(), serving.clone());
-    services.spawn(notify);
-    let (writer, write) = Writer::new(database.sysdb.clone(), notifier);
-    services.spawn(write.run(serving.clone()));
-    let listener = postgres::Listener::new(database.settings.clone(), &[sysdb::MESSAGES]);
-    services.spawn(mail.clone().run(database.sysdb.clone(), listener.subscribe(), serving.clone()));
-    services.spawn(listener.run(serving.clone()));
-    let starter = Arc::new(Starter {
-        sysdb: database.sysdb.clone(),
-        executor: executor(settings, database),
-        writer,
-        mail: mail.clone(),
-        running: running.clone(),
-        status: status.clone(),
-    });
-    let chores = Chores {
-        sysdb: database.sysdb.clone(),
-        leases: leases.clone(),
-        me: me.clone(),
-        application: settings.worker.application_name.clone(),
-        lease: settings.worker.lease,
-        running: running.clone(),
-        mail,
-        status: status.clone(),
-    };
-    services.spawn(chores.run(serving.clone()));
-    let dispatcher = Dispatcher {
-        sysdb: database.sysdb.clone(),
-        scope: scope(settings, me),
-        queue: settings.queue.clone(),
-        slots: Slots::new(settings.queue.worker_concurrency),
-        max_waiting: settings.execution.max_waiting,
-        max_attempts: settings.execution.max_recovery_attempts,
-        starter,
-        tasks: tasks.clone(),
-        status: status.clone(),
-        wake: Arc::new(Notify::new()),
-    };
-    let dispatch = tokio::spawn(dispatcher.run(claiming.clone()));
-    status.enter(Phase::Running);
-    tracing::info!(
-        queue = settings.queue.name,
-        concurrency = settings.queue.concurrency,
-        worker_concurrency = settings.queue.worker_concurrency,
-        "serving"
-    );
-
-    let keep = leases.keep(me, valid_until, serving.clone());
-    let mut keep = std::pin::pin!(keep);
-    let lost = tokio::select! {
-        lost = &mut keep => lost.err(),
-        () = shutdown.draining() => None,
-    };
-    claiming.cancel();
-    if let Err(error) = dispatch.await {
-        tracing::error!(%error, "the dispatch loop failed");
-    }
-    tasks.close();
-    match lost {
-        Some(reason) => {
-            status.enter(Phase::Suspended);
-            tracing::error!(
-                reason,
-                executions = running.len(),
-                "lease lost; everything that runs here stops, others may take it"
-            );
-            running.stop_all(&Stop::Lost(Some("PENDING, under a lost lease".into())));
-            wait(&tasks).await;
-        }
-        None => {
-            status.enter(Phase::Draining);
-            // The lease is kept through the drain; losing it cuts the drain short.
-            tokio::select! {
-                () = drain(settings, database, leases, me, &tasks, &running, status, shutdown) => {}
-                lost = &mut keep => tracing::error!(reason = lost.err(), "lease lost while draining"),
-            }
-        }
-    }
-    serving.cancel();
-    services.close();
-    wait(&services).await;
-    if shutdown.is_draining() {
-        match tokio::time::timeout(GRACE, leases.release(me)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "can't give up the lease; it expires by itself"),
-            Err(_) => tracing::warn!("can't give up the lease in time; it expires by itself"),
-        }
-    }
+/// What one stretch of work under one lease is made of.
+struct Parts<'a> {
+    settings: &'a Settings,
+    database: &'a Database,
+    leases: &'a Leases,
+    me: &'a Identity,
+    http: &'a reqwest::Client,
+    status: &'a Arc<Status>,
+    shutdown: &'a Shutdown,
 }
 
-/// Let running executions finish within the drain time, then give what is left back to the queue.
-#[expect(clippy::too_many_arguments, reason = "the parts of `work`, which this ends")]
-async fn drain(
-    settings: &Settings,
-    database: &Database,
-    leases: &Leases,
-    me: &Identity,
-    tasks: &TaskTracker,
-    running: &Running,
-    status: &Status,
-    shutdown: &Shutdown,
-) {
-    let patience = settings.worker.drain_timeout;
-    tracing::info!(executions = running.len(), drain_timeout = %humantime::format_duration(patience), "draining");
-    let announce = tokio::time::timeout(GRACE, leases.draining(me));
-    if !matches!(announce.await, Ok(Ok(()))) {
-        tracing::debug!("can't announce the drain");
-    }
-    // What waits for a signal may wait for long, and loses nothing by waiting elsewhere.
-    let hand_back_waiting = async {
-        loop {
-            running.stop_waiting(&Stop::HandBack);
-            if let Err(error) = hand_over(database, running, status).await {
-                tracing::debug!(error, "can't give back yet");
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+impl Parts<'_> {
+    /// Dispatch and execute until the shutdown or the loss of the lease; then end everything that was started here.
+    async fn work(&self, valid_until: Instant) {
+        let &Parts { settings, database, leases, me, http, status, shutdown } = self;
+        let claiming = CancellationToken::new(); // ends first
+        let serving = CancellationToken::new(); // ends when no execution is left
+        let tasks = TaskTracker::new(); // executions
+        let services = TaskTracker::new(); // what they need
+        let running = Running::default();
+        let mail = MailRoom::default();
+        let family = Family::new(database.sysdb.clone());
+        services.spawn(family.clone().run(serving.clone()));
+
+        let (notifier, notify) = Notifier::new(database.sysdb.clone(), serving.clone());
+        services.spawn(notify);
+        let (writer, write) = Writer::new(database.sysdb.clone(), notifier);
+        services.spawn(write.run(serving.clone()));
+        let listener = postgres::Listener::new(database.settings.clone(), &[sysdb::MESSAGES]);
+        services.spawn(mail.clone().run(database.sysdb.clone(), listener.subscribe(), serving.clone()));
+        services.spawn(listener.run(serving.clone()));
+        let starter = Arc::new(Starter {
+            sysdb: database.sysdb.clone(),
+            executor: executor(settings, database, http),
+            writer,
+            mail: mail.clone(),
+            family: family.clone(),
+            running: running.clone(),
+            status: status.clone(),
+        });
+        let chores = Chores {
+            sysdb: database.sysdb.clone(),
+            leases: leases.clone(),
+            me: me.clone(),
+            application: settings.worker.application_name.clone(),
+            lease: settings.worker.lease,
+            running: running.clone(),
+            mail,
+            status: status.clone(),
+        };
+        services.spawn(chores.run(serving.clone()));
+        let dispatcher = Dispatcher {
+            sysdb: database.sysdb.clone(),
+            scope: scope(settings, me),
+            queue: settings.queue.clone(),
+            slots: Slots::new(settings.queue.worker_concurrency),
+            max_waiting: settings.execution.max_waiting,
+            max_attempts: settings.execution.max_recovery_attempts,
+            starter,
+            tasks: tasks.clone(),
+            status: status.clone(),
+            wake: Arc::new(Notify::new()),
+        };
+        let dispatch = tokio::spawn(dispatcher.run(claiming.clone()));
+        status.enter(Phase::Running);
+        tracing::info!(
+            queue = settings.queue.name,
+            concurrency = settings.queue.concurrency,
+            worker_concurrency = settings.queue.worker_concurrency,
+            "serving"
+        );
+
+        let keep = leases.keep(me, valid_until, serving.clone());
+        let mut keep = std::pin::pin!(keep);
+        let lost = tokio::select! {
+            lost = &mut keep => lost.err(),
+            () = shutdown.draining() => None,
+        };
+        claiming.cancel();
+        if let Err(error) = dispatch.await {
+            tracing::error!(%error, "the dispatch loop failed");
         }
-    };
-    tokio::select! {
-        () = tasks.wait() => {}
-        () = hand_back_waiting => {}
-        () = tokio::time::sleep(patience) => tracing::warn!(executions = running.len(), "drain time is over"),
-        () = shutdown.at_once() => {}
+        tasks.close();
+        match lost {
+            Some(reason) => {
+                status.enter(Phase::Suspended);
+                tracing::error!(
+                    reason,
+                    executions = running.len(),
+                    "lease lost; everything that runs here stops, others may take it"
+                );
+                running.stop_all(&Stop::Lost(Some("PENDING, under a lost lease".into())));
+                wait(&tasks).await;
+            }
+            None => {
+                status.enter(Phase::Draining);
+                // The lease is kept through the drain; losing it cuts the drain short.
+                tokio::select! {
+                    () = self.drain(&tasks, &running) => {}
+                    lost = &mut keep => tracing::error!(reason = lost.err(), "lease lost while draining"),
+                }
+            }
+        }
+        serving.cancel();
+        services.close();
+        wait(&services).await;
+        if shutdown.is_draining() {
+            match tokio::time::timeout(GRACE, leases.release(me)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "can't give up the lease; it expires by itself"),
+                Err(_) => tracing::warn!("can't give up the lease in time; it expires by itself"),
+            }
+        }
     }
-    running.stop_all(&Stop::HandBack);
-    wait(tasks).await;
-    if let Err(error) = hand_over(database, running, status).await {
-        let executions = running.handed_back().len();
-        tracing::error!(error, executions, "can't give back; the next recovery does it");
+
+    /// Let running executions finish within the drain time, then give what is left back to the queue.
+    async fn drain(&self, tasks: &TaskTracker, running: &Running) {
+        let &Parts { settings, database, leases, me, status, shutdown, .. } = self;
+        let patience = settings.worker.drain_timeout;
+        tracing::info!(executions = running.len(), drain_timeout = %humantime::format_duration(patience), "draining");
+        let announce = tokio::time::timeout(GRACE, leases.draining(me));
+        if !matches!(announce.await, Ok(Ok(()))) {
+            tracing::debug!("can't announce the drain");
+        }
+        // What waits for a signal may wait for long, and loses nothing by waiting elsewhere.
+        let hand_back_waiting = async {
+            loop {
+                running.stop_waiting(&Stop::HandBack);
+                if let Err(error) = hand_over(database, running, status).await {
+                    tracing::debug!(error, "can't give back yet");
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::select! {
+            () = tasks.wait() => {}
+            () = hand_back_waiting => {}
+            () = tokio::time::sleep(patience) => tracing::warn!(executions = running.len(), "drain time is over"),
+            () = shutdown.at_once() => {}
+        }
+        running.stop_all(&Stop::HandBack);
+        wait(tasks).await;
+        if let Err(error) = hand_over(database, running, status).await {
+            let executions = running.handed_back().len();
+            tracing::error!(error, executions, "can't give back; the next recovery does it");
+        }
     }
 }
 
@@ -288,26 +334,6 @@ async fn wait(tasks: &TaskTracker) {
     }
 }
 
-/// Connect, waiting for a database that can't be reached yet. `None` when the shutdown came first.
-async fn connect(settings: &Settings, shutdown: &Shutdown) -> Result<Option<Database>, StartError> {
-    let until = Instant::now() + settings.database.startup_wait;
-    let mut pause = Duration::from_millis(100);
-    loop {
-        match Database::connect(settings).await {
-            Ok(database) => return Ok(Some(database)),
-            Err(error) if error.is_transient() && Instant::now() + pause < until => {
-                tracing::warn!(%error, "waiting for the database");
-            }
-            Err(error) => return Err(error.into()),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = shutdown.draining() => return Ok(None),
-        }
-        pause = (pause * 2).min(Duration::from_secs(5));
-    }
-}
-
 async fn register_version(settings: &Settings, database: &SystemDatabase) -> Result<(), StartError> {
     let worker = &settings.worker;
     match database.register_version(&worker.application_version, &worker.application_name).await? {
@@ -321,14 +347,21 @@ async fn register_version(settings: &Settings, database: &SystemDatabase) -> Res
     Ok(())
 }
 
-fn executor(settings: &Settings, database: &Database) -> Executor {
+/// Nodes share one client, and so its connections.
+fn http_client() -> Result<reqwest::Client, StartError> {
+    let agent = concat!("fireflow-worker/", env!("CARGO_PKG_VERSION"));
+    reqwest::Client::builder().user_agent(agent).build().map_err(StartError::Http)
+}
+
+fn executor(settings: &Settings, database: &Database, http: &reqwest::Client) -> Executor {
     let prefix = &database.prefix;
     let registry = Arc::new(Registry::standard());
     Executor {
         sysdb: database.sysdb.clone(),
         executions: ExecutionStore::new(database.pool.clone(), prefix),
         flows: FlowStore::new(database.flows.clone(), prefix, registry, settings.execution.flow_cache),
-        http: reqwest::Client::new(),
+        http: http.clone(),
+        queue: settings.queue.name.clone(),
         limits: Limits {
             start: settings.execution.start,
             start_timeout: settings.execution.start_timeout,

@@ -39,6 +39,7 @@ impl<'a> Raw<'a> {
 pub struct Step {
     pub function_id: i32,
     pub name: String,
+    pub output: Option<String>,
     pub completed_at: i64,
 }
 
@@ -193,10 +194,16 @@ impl SqlClient {
 
     /// The recorded steps of a workflow.
     pub async fn steps(&self, id: &str) -> Vec<Step> {
-        let sql = "SELECT function_id, function_name, completed_at_epoch_ms FROM dbos.operation_outputs
+        let sql = "SELECT function_id, function_name, output, completed_at_epoch_ms FROM dbos.operation_outputs
                     WHERE workflow_uuid = $1 ORDER BY function_id";
         let rows = self.0.query(sql, &[&id]).await.unwrap();
-        rows.iter().map(|row| Step { function_id: row.get(0), name: row.get(1), completed_at: row.get(2) }).collect()
+        let step = |row: &tokio_postgres::Row| Step {
+            function_id: row.get(0),
+            name: row.get(1),
+            output: row.get(2),
+            completed_at: row.get(3),
+        };
+        rows.iter().map(step).collect()
     }
 
     /// Wait until a step of this name is recorded.

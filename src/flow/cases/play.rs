@@ -1,11 +1,12 @@
 //! Running a case, and what was seen in the form of its expectations.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value as JsonValue, json};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::compare::{Difference, Touched, compare};

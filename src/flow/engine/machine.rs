@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use tokio::time::Instant;
 
 use indexmap::IndexMap;
 use rand::Rng;
@@ -12,7 +12,9 @@ use super::state::{Emitted, NodeState, Phase, RunState};
 use crate::flow::engine::End;
 use crate::flow::events::{self, Data, Event, EventKind};
 use crate::flow::graph::{Binding, Source};
-use crate::flow::model::{ERROR, ERROR_MESSAGE, EXECUTE, Flow, NodeIndex, SUCCESS, SYSTEM_PORTS, Status};
+use crate::flow::model::{
+    ERROR, ERROR_MESSAGE, EXECUTE, Edge, Flow, NodeIndex, PortKind, SUCCESS, SYSTEM_PORTS, Status,
+};
 use crate::flow::snapshot::snapshot;
 use crate::flow::text::MAX_DEPTH;
 use crate::flow::{Input, Value, ports};
@@ -70,7 +72,7 @@ impl<'a> Machine<'a> {
         let started = Instant::now();
         let mut state = RunState::new(flow, started);
         for Input { port, value } in inputs {
-            ports::write(&mut state.nodes[port.node].values[port.port], &port.path, &port.config, value);
+            ports::put(&mut state.nodes[port.node].values[port.port], &port.path, &port.config, value);
         }
         let binding = Binding::new(flow, event.as_ref().map(|event| event.name.as_ref()));
         Machine { flow, state, event, binding, started, outbox: VecDeque::new() }
@@ -367,6 +369,7 @@ impl<'a> Machine<'a> {
         let data = events::edge_data(edge);
         match result {
             Ok(value) => {
+                let value = self.shadowed(edge, value);
                 let target = &mut self.state.nodes[edge.to.node];
                 ports::write(&mut target.values[edge.to.port], &edge.to.path, &edge.to.config, value);
                 target.version += 1;
@@ -378,6 +381,28 @@ impl<'a> Machine<'a> {
                 false
             }
         }
+    }
+
+    /// A list that enters a port which stores elements: those keep their positions, and since the list is one and the
+    /// same for both ends, its source shows them too. Looks unintended, but it is what flows were tried out with.
+    fn shadowed(&mut self, edge: &Edge, value: Value) -> Value {
+        let (Value::Array(incoming), PortKind::Array(_)) = (&value, &edge.to.config.kind) else { return value };
+        let stored = ports::read(&self.flow.nodes[edge.to.node].ports[edge.to.port].value, &edge.to.path);
+        let count = stored.as_array().map_or(0, <[Value]>::len);
+        if count == 0 {
+            return value;
+        }
+        let held = ports::read(&self.state.nodes[edge.to.node].values[edge.to.port], &edge.to.path);
+        let held = held.as_array().unwrap_or_default();
+        let mut items = Vec::clone(incoming);
+        items.resize(items.len().max(count), Value::Undefined);
+        for (item, element) in items.iter_mut().zip(held).take(count) {
+            *item = element.clone();
+        }
+        let shared = Value::from(items);
+        let source = &mut self.state.nodes[edge.from.node].values[edge.from.port];
+        ports::write(source, &edge.from.path, &edge.from.config, shared.clone());
+        shared
     }
 
     /// The value that an edge brings, if it may.

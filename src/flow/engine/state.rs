@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use tokio::time::Instant;
 
 use crate::flow::Value;
 use crate::flow::model::{Flow, NodeIndex, Status};

@@ -7,7 +7,8 @@ mod node;
 mod tests;
 mod v1;
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -44,8 +45,11 @@ impl Flow {
         let metadata = metadata(stored)?;
         let mut problems = Vec::new();
 
-        let mut stored_nodes = list(stored, "nodes")?.to_vec();
-        let renamed = v1::modernise(&mut stored_nodes);
+        let mut stored_nodes = Cow::Borrowed(list(stored, "nodes")?);
+        let mut renamed = v1::Renamed::default();
+        if stored_nodes.iter().filter_map(JsonValue::as_object).any(v1::is_old) {
+            renamed = v1::modernise(stored_nodes.to_mut());
+        }
         let nodes = nodes(&stored_nodes, registry, &mut problems);
         let mut flow = Flow {
             id: text(stored, "id").or_else(|| text(&metadata, "id")).unwrap_or_default().into(),
@@ -71,9 +75,13 @@ impl Flow {
         Ok(Loaded { flow: Arc::new(flow), problems })
     }
 
+    pub(super) fn node_index(&self, id: &str) -> Option<NodeIndex> {
+        self.by_id.get(id).copied()
+    }
+
     /// A port by its node's id and its own id, nested ones included.
     pub(super) fn port(&self, node: &str, port: &str) -> Option<PortRef> {
-        let index = *self.by_id.get(node)?;
+        let index = self.node_index(node)?;
         ports::resolve(&self.nodes[index], index, port)
     }
 }
@@ -101,7 +109,7 @@ fn metadata(stored: &Json) -> Result<Json, LoadError> {
 
 fn nodes(stored: &[JsonValue], registry: &Registry, problems: &mut Vec<Problem>) -> Vec<Node> {
     let mut nodes: Vec<Node> = Vec::with_capacity(stored.len());
-    let mut seen: HashMap<Arc<str>, ()> = HashMap::with_capacity(stored.len());
+    let mut seen: HashSet<Arc<str>> = HashSet::with_capacity(stored.len());
     for (position, json) in stored.iter().enumerate() {
         let id = json.get("id").and_then(JsonValue::as_str).map_or_else(|| format!("#{position}"), str::to_owned);
         let built = match json.as_object() {
@@ -112,7 +120,7 @@ fn nodes(stored: &[JsonValue], registry: &Registry, problems: &mut Vec<Problem>)
             Some(json) => node::build(json, registry, problems),
         };
         match built {
-            Ok(node) if seen.insert(node.id.clone(), ()).is_some() => {
+            Ok(node) if !seen.insert(node.id.clone()) => {
                 let what = "another node has the same id; the first one counts";
                 problems.push(Problem::new(ProblemKind::NodeDropped, id, what));
             }
@@ -219,8 +227,8 @@ fn list<'a>(stored: &'a Json, part: &'static str) -> Result<&'a [JsonValue], Loa
 }
 
 fn raw(metadata: &Json) -> Box<RawValue> {
-    // A map of JSON values always has a JSON text; `{}` stands for the case that cannot be.
-    serde_json::value::to_raw_value(metadata).unwrap_or_else(|_| Box::<RawValue>::from(RawValue::NULL.to_owned()))
+    // A map of JSON values always has a JSON text; null stands for the case that cannot be.
+    serde_json::value::to_raw_value(metadata).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 fn nests_deeper(json: &JsonValue, limit: usize) -> bool {
@@ -251,11 +259,4 @@ fn kind_name(json: &JsonValue) -> &'static str {
 
 fn text<'a>(json: &'a Json, key: &str) -> Option<&'a str> {
     json.get(key).and_then(JsonValue::as_str)
-}
-
-/// The position of a node's id, for tests and messages.
-impl Flow {
-    pub(super) fn node_index(&self, id: &str) -> Option<NodeIndex> {
-        self.by_id.get(id).copied()
-    }
 }

@@ -9,8 +9,8 @@ use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::error::SqlState;
 
 use crate::sysdb::{
-    Append, ApplicationWrite, Checkpoint, CommitError, Finish, Message, Receive, Received, StepRecord, SysdbError,
-    SystemDatabase, Write,
+    Append, ApplicationWrite, Checkpoint, ChildStart, CommitError, Finish, Message, Receive, Received, StepRecord,
+    SysdbError, SystemDatabase, Write,
 };
 
 /// What became of one checkpoint of a batch that was committed.
@@ -90,6 +90,23 @@ SELECT taken.id, taken.function_id, 'DBOS.recv', taken.message, taken.serializat
        w.application_name
   FROM taken JOIN {s}.workflow_status w ON w.workflow_uuid = taken.id
 RETURNING workflow_uuid, output, serialization";
+
+/// A child exists from the moment that its parent's step says so, and a re-run meets its own rows.
+const START: &str = "
+WITH new AS (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bool[])
+               AS n(parent, id, queue, inputs, serialization, legacy)),
+     child AS (INSERT INTO {s}.workflow_status (workflow_uuid, status, name, class_name, config_name, queue_name,
+                      application_name, application_version, authenticated_user, assumed_role, authenticated_roles,
+                      serialization, inputs, recovery_attempts, workflow_deadline_epoch_ms, deduplication_id,
+                      parent_workflow_id)
+               SELECT new.id, 'ENQUEUED', p.name, p.class_name, p.config_name, new.queue, p.application_name,
+                      p.application_version, p.authenticated_user, p.assumed_role, p.authenticated_roles,
+                      new.serialization, CASE WHEN legacy THEN new.inputs END, 0, p.workflow_deadline_epoch_ms, new.id,
+                      new.parent
+                 FROM new JOIN {s}.workflow_status p ON p.workflow_uuid = new.parent
+               ON CONFLICT (workflow_uuid) DO NOTHING RETURNING workflow_uuid)
+INSERT INTO {s}.workflow_input (workflow_uuid, inputs) SELECT new.id, new.inputs FROM new JOIN child ON child.workflow_uuid = new.id
+ON CONFLICT (workflow_uuid) DO NOTHING";
 
 const FINISH: &str = "
 WITH ended AS (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bool[])
@@ -174,6 +191,7 @@ struct Columns<'a> {
     appends: Vec<(&'a str, &'a Append)>,
     receives: Vec<(&'a str, &'a Receive)>,
     application: Vec<(&'a str, Vec<&'a serde_json::Value>)>,
+    starts: Vec<(&'a str, &'a ChildStart)>,
     finishes: Vec<(&'a str, &'a Finish)>,
 }
 
@@ -191,6 +209,7 @@ impl<'a> Columns<'a> {
                         None => self.application.push((statement, vec![row])),
                     }
                 }
+                Write::Start(start) => self.starts.push((id, start)),
                 Write::Finish(finish) => self.finishes.push((id, finish)),
             }
         }
@@ -209,6 +228,7 @@ impl<'a> Columns<'a> {
             let statement = transaction.prepare_cached(statement).await?;
             transaction.execute(&statement, &[&serde_json::json!(rows)]).await?;
         }
+        self.starts(sysdb, transaction).await?;
         self.finishes(sysdb, transaction).await?;
         Ok(mail)
     }
@@ -300,6 +320,31 @@ impl<'a> Columns<'a> {
         }
         let statement = transaction.prepare_cached(&sysdb.sql(APPEND)).await?;
         transaction.execute(&statement, &[&ids, &keys, &values, &places, &numbers, &formats]).await?;
+        Ok(())
+    }
+
+    async fn starts(&self, sysdb: &SystemDatabase, transaction: &Transaction<'_>) -> Result<(), Failure> {
+        if self.starts.is_empty() {
+            return Ok(());
+        }
+        let column =
+            |of: fn(&'a ChildStart) -> &'a str| self.starts.iter().map(|(_, start)| of(start)).collect::<Vec<_>>();
+        let parents: Vec<&str> = self.starts.iter().map(|(parent, _)| *parent).collect();
+        let legacy: Vec<bool> = self.starts.iter().map(|(_, start)| start.legacy).collect();
+        let statement = transaction.prepare_cached(&sysdb.sql(START)).await?;
+        transaction
+            .execute(
+                &statement,
+                &[
+                    &parents,
+                    &column(|start| &start.id),
+                    &column(|start| &start.queue),
+                    &column(|start| &start.inputs),
+                    &column(|start| start.serialization),
+                    &legacy,
+                ],
+            )
+            .await?;
         Ok(())
     }
 

@@ -1,0 +1,8 @@
+//! The scenarios. Each has a database, clients and workers of its own, see [`stage`].
+
+mod control;
+mod neighbours;
+mod queueing;
+mod results;
+mod signals;
+mod stage;

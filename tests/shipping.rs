@@ -1,0 +1,320 @@
+//! What is shipped beside the binary says what the binary does: unit, image, compose file, README and links.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+
+mod support;
+
+#[path = "interop/mod.rs"]
+mod interop;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use fireflow_worker::config::{self, Settings};
+use interop::setup::{Lang, available};
+use serde_json::Value;
+use support::TestDatabase;
+use support::worker::{self, PATIENCE, WorkerProcess, program};
+
+/// The hand-over after the drain may take so long when the database doesn't answer (see `worker::lifecycle`).
+const HAND_OVER: Duration = Duration::from_secs(25);
+/// systemd's rating of a unit's exposure, from 0 to 10: ours may be at most this.
+const EXPOSURE: f64 = 2.0;
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// The values of `key=value` lines, or of `KEY value` lines.
+fn values<'t>(text: &'t str, key: &str, separator: char) -> Vec<&'t str> {
+    text.lines()
+        .filter_map(|line| line.trim().split_once(separator))
+        .filter(|(found, _)| *found == key)
+        .map(|(_, value)| value.trim())
+        .collect()
+}
+
+fn the_value<'t>(text: &'t str, key: &str, separator: char) -> &'t str {
+    match values(text, key, separator).as_slice() {
+        [value] => value,
+        found => panic!("{key}: expected it once, found {found:?}"),
+    }
+}
+
+fn duration(text: &str) -> Duration {
+    humantime::parse_duration(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// The fenced block of this language whose text holds `part`.
+fn block(markdown: &str, language: &str, part: &str) -> String {
+    let fence = format!("```{language}\n");
+    let blocks = markdown.split(&fence).skip(1).filter_map(|rest| rest.split_once("\n```").map(|(text, _)| text));
+    let mut found = blocks.filter(|text| text.contains(part));
+    found.next().unwrap_or_else(|| panic!("README: no {language} block with {part:?}")).to_owned()
+}
+
+// --- Unit, image, compose file ---------------------------------------------------------------------------------------
+
+#[test]
+fn the_unit_gives_the_drain_its_time_and_does_not_repeat_a_bad_configuration() {
+    let unit = read("systemd/fireflow-worker.service");
+    let stop = duration(the_value(&unit, "TimeoutStopSec", '='));
+    assert!(stop >= Settings::default().worker.drain_timeout + HAND_OVER, "{stop:?}");
+    assert_eq!(the_value(&unit, "KillSignal", '='), "SIGTERM");
+    assert_eq!(the_value(&unit, "RestartPreventExitStatus", '='), "78");
+}
+
+#[test]
+fn systemd_accepts_the_unit_and_finds_it_closed_enough() {
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        eprintln!("skipped: no systemd-analyze here");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let unit = folder.path().join("fireflow-worker.service");
+    // `verify` looks whether the program is there; the built one stands in for the installed one.
+    let text = read("systemd/fireflow-worker.service").replace("/usr/local/bin/fireflow-worker", worker::PROGRAM);
+    std::fs::write(&unit, text).unwrap();
+
+    let verified = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output().unwrap();
+    let said = String::from_utf8_lossy(&verified.stderr);
+    // Other units of this machine may have faults of their own.
+    let ours: Vec<&str> = said.lines().filter(|line| line.contains("fireflow-worker")).collect();
+    assert!(verified.status.success() && ours.is_empty(), "{said}");
+
+    let rated = Command::new("systemd-analyze").args(["security", "--offline=true"]).arg(&unit).output().unwrap();
+    let table = String::from_utf8_lossy(&rated.stdout).into_owned();
+    let rating = table.split("exposure level").nth(1).and_then(|rest| rest.split_once(": "));
+    let Some(rating) = rating.and_then(|(_, rest)| rest.split_whitespace().next()?.parse::<f64>().ok()) else {
+        eprintln!(
+            "skipped: this systemd-analyze doesn't rate units offline: {}",
+            String::from_utf8_lossy(&rated.stderr)
+        );
+        return;
+    };
+    assert!(rating <= EXPOSURE, "{table}");
+}
+
+#[test]
+fn the_compose_file_fits_the_worker() {
+    let compose = read("compose.yaml");
+    let (_, worker) = compose.split_once("\n  worker:\n").expect("a service named worker");
+    let (worker, _) = worker.split_once("\nvolumes:").expect("volumes come last");
+
+    // Its variables are settings that the worker takes.
+    let (_, environment) = worker.split_once("environment:\n").expect("an environment");
+    let environment: Vec<(String, String)> = environment
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with('#'))
+        .take_while(|line| line.split_once(": ").is_some())
+        .filter_map(|line| line.split_once(": "))
+        .map(|(key, value)| (key.to_owned(), value.replace("${POSTGRES_PASSWORD:-fireflow}", "fireflow")))
+        .collect();
+    assert!(environment.iter().any(|(key, _)| key == "DATABASE_URL"), "{environment:?}");
+    let (settings, _) = config::load(None, environment, Vec::new()).expect("settings that the worker takes");
+
+    let stop = duration(the_value(worker, "stop_grace_period", ':'));
+    assert!(stop >= settings.worker.drain_timeout + HAND_OVER, "{stop:?}");
+    let port = Settings::default().admin.listen.port();
+    assert!(worker.contains(&format!(":{port}\"")), "the admin port is {port}");
+    for line in worker.lines().filter(|line| line.trim().starts_with("- \"") && line.contains(&port.to_string())) {
+        assert!(line.contains("\"127.0.0.1:"), "the admin port is open to others than this host: {line}");
+    }
+    assert!(worker.contains("condition: service_healthy") && compose.contains("healthcheck:"));
+    assert_eq!(the_value(worker, "read_only", ':'), "true");
+}
+
+#[test]
+fn the_image_has_the_worker_s_port_user_and_configuration() {
+    let dockerfile = read("Dockerfile");
+    let port = Settings::default().admin.listen.port();
+    assert_eq!(the_value(&dockerfile, "EXPOSE", ' '), port.to_string());
+    assert_eq!(the_value(&dockerfile, "STOPSIGNAL", ' '), "SIGTERM");
+    let user = the_value(&dockerfile, "USER", ' ');
+    assert!(user.split(':').all(|id| id.parse::<u32>().is_ok_and(|id| id > 0)), "a number, and not root: {user}");
+    // No shell in between that would keep the signals for itself.
+    let entry: Vec<String> = serde_json::from_str(the_value(&dockerfile, "ENTRYPOINT", ' ')).expect("the exec form");
+    let arguments: Vec<String> = serde_json::from_str(the_value(&dockerfile, "CMD", ' ')).expect("the exec form");
+    assert_eq!(
+        (entry.as_slice(), arguments.as_slice()),
+        (&["/usr/local/bin/fireflow-worker".into()][..], &["run".into()][..])
+    );
+    let listen = format!("FIREFLOW__ADMIN__LISTEN=0.0.0.0:{port}");
+    assert!(dockerfile.contains(&listen), "a listener on the container's loopback can't be reached");
+
+    // Everything that is copied is there, and let through by .dockerignore.
+    let let_through = read(".dockerignore");
+    let copies = values(&dockerfile, "COPY", ' ').into_iter().filter(|copy| !copy.starts_with("--from"));
+    let sources = copies.flat_map(|copy| copy.rsplit_once(' ').map(|(sources, _)| sources).into_iter());
+    for source in sources.flat_map(str::split_whitespace) {
+        assert!(path(source).exists(), "{source} is copied and isn't there");
+        let top = source.split('/').next().unwrap();
+        assert!(let_through.lines().any(|line| line == format!("!{top}")), ".dockerignore keeps {source} back");
+    }
+    // The compiler is one that the crate allows.
+    let from = values(&dockerfile, "FROM", ' ')[0];
+    let minor = |text: &str| text.split('.').nth(1).and_then(|part| part.parse::<u32>().ok());
+    let image = from.strip_prefix("rust:").and_then(|rest| minor(rest.split('-').next()?));
+    assert!(image.is_some() && image >= minor(env!("CARGO_PKG_RUST_VERSION")), "{from}");
+}
+
+// --- README ----------------------------------------------------------------------------------------------------------
+
+/// Keys and defaults of the reference configuration, as TOML writes them; none for keys that have no default.
+fn reference_keys() -> BTreeMap<String, Option<String>> {
+    let mut section = String::new();
+    let mut keys = BTreeMap::new();
+    for line in read("config/worker.toml").lines() {
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            section = name.to_owned();
+            continue;
+        }
+        let (text, shown) = match line.strip_prefix("# ") {
+            Some(commented) => (commented, false),
+            None => (line, true),
+        };
+        let Some((key, value)) = text.split_once(" = ") else { continue };
+        // A sentence in a comment is no key.
+        if key.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_') {
+            keys.insert(format!("{section}.{key}"), shown.then(|| value.to_owned()));
+        }
+    }
+    keys
+}
+
+#[test]
+fn the_readme_names_exactly_the_keys_of_the_configuration_with_their_defaults() {
+    let readme = read("README.md");
+    let (_, table) = readme.split_once("| key | default | meaning |").expect("the table of the configuration");
+    let (table, _) = table.split_once("\n\n").expect("its end");
+    let shown: BTreeMap<String, Option<String>> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .map(|line| {
+            let (key, rest) = line.split_once("` | ").expect("a key in backticks");
+            let (default, meaning) = rest.split_once(" | ").expect("a default");
+            assert!(meaning.len() > 5, "{key} has no meaning");
+            (key.to_owned(), (default != "–").then(|| default.trim_matches('`').to_owned()))
+        })
+        .collect();
+    assert_eq!(shown, reference_keys());
+}
+
+#[test]
+fn the_readme_names_the_exit_codes_of_the_help() {
+    let help = Command::new(worker::PROGRAM).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let (_, codes) = help.split_once("Exit codes: ").expect("exit codes in the help");
+    let first_number = |text: &str| text.split_whitespace().next().and_then(|word| word.parse::<u8>().ok());
+    let helped: Vec<u8> = codes.split(',').filter_map(first_number).collect();
+
+    let readme = read("README.md");
+    let (_, table) = readme.split_once("| code | meaning |").expect("the table of exit codes");
+    let (table, _) = table.split_once("\n\n").expect("its end");
+    let shown: Vec<u8> = table.lines().filter_map(|line| first_number(line.strip_prefix('|')?)).collect();
+    assert_eq!(shown, helped);
+}
+
+#[test]
+fn links_and_named_sources_are_there() {
+    for name in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/compatibility.md"] {
+        let text = read(name);
+        let here = path(name).parent().unwrap().to_owned();
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for target in targets.filter(|target| !target.starts_with("http")) {
+            assert!(here.join(target).exists(), "{name} links to {target}, which isn't there");
+        }
+        // Files in backticks are named from the root, or from src.
+        for quoted in text.split('`').skip(1).step_by(2) {
+            let is_file = quoted.ends_with(".rs") || quoted.starts_with("src/");
+            let bare = !quoted.contains('/'); // in the text's own room
+            let there = path(quoted).exists() || path("src").join(quoted).exists();
+            assert!(!is_file || bare || there, "{name} names {quoted}, which isn't there");
+        }
+    }
+}
+
+// --- README's examples, as they stand there --------------------------------------------------------------------------
+
+/// A worker with the example flow on a database of its own.
+async fn serving() -> (TestDatabase, WorkerProcess) {
+    let database = TestDatabase::new().await;
+    let worker = WorkerProcess::start(&database.url(), "readme", &[]).await;
+    let pushed = program(&database.url()).args(["flow", "push"]).arg(path("examples/flows/hello-world.json")).output();
+    let pushed = pushed.await.unwrap();
+    assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
+    (database, worker)
+}
+
+#[tokio::test]
+async fn the_readme_s_sql_enqueues_a_flow_and_reads_its_result() {
+    let (database, worker) = serving().await;
+    let sql = block(&read("README.md"), "sql", "enqueue_workflow");
+    let (enqueue, result) = sql.split_once("\n\n").expect("two statements");
+    let client = database.client().await;
+    let id: String = client.query_one(enqueue, &[]).await.unwrap().get(0);
+    let ended = async {
+        loop {
+            let row = client.query_one(result, &[]).await.unwrap();
+            let status: String = row.get("status");
+            if status != "ENQUEUED" && status != "PENDING" {
+                return (status, row.get::<_, Option<String>>("output"));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let (status, output) = tokio::time::timeout(PATIENCE, ended).await.unwrap_or_else(|_| panic!("{}", worker.log()));
+    let output: Value = serde_json::from_str(&output.unwrap_or_default()).unwrap();
+    assert_eq!((status.as_str(), &output["executionId"]), ("SUCCESS", &Value::from(id)));
+    assert_eq!(output["outputs"]["greeting"], "Hello, Ada!");
+}
+
+#[tokio::test]
+async fn the_readme_s_command_enqueues_a_flow_and_shows_its_result() {
+    let (database, _worker) = serving().await;
+    let commands = block(&read("README.md"), "sh", "fireflow-worker enqueue");
+    let line = commands.lines().find(|line| line.starts_with("fireflow-worker enqueue")).unwrap();
+    let arguments: Vec<&str> = line.split_whitespace().skip(1).collect();
+    let output = program(&database.url()).args(arguments).output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["outputs"]["greeting"], "Hello, Ada!");
+}
+
+#[tokio::test]
+async fn the_readme_s_typescript_enqueues_a_flow_and_follows_it() {
+    let Some(said) = run_snippet(Lang::TypeScript, "ts", "DBOSClient.create").await else { return };
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.first(), Some(&"Hello, Ada!"), "{said}");
+    assert!(lines.contains(&"execution:created") && lines.last() == Some(&"flow:completed"), "{said}");
+}
+
+#[tokio::test]
+async fn the_readme_s_python_enqueues_a_flow_and_reads_its_result() {
+    let Some(said) = run_snippet(Lang::Python, "python", "DBOSClient(").await else { return };
+    assert!(said.lines().any(|line| line == "Hello, Ada!"), "{said}");
+}
+
+/// What a snippet says on stdout; none where there is no such SDK.
+async fn run_snippet(language: Lang, fence: &str, part: &str) -> Option<String> {
+    let runtime = tokio::task::spawn_blocking(move || available(language)).await.unwrap()?;
+    let (database, worker) = serving().await;
+    // Beside the SDK, where the interpreter looks for it.
+    let name = format!("readme-{}", std::process::id());
+    let script = runtime.folder.join(name).with_extension(runtime.extension);
+    std::fs::write(&script, block(&read("README.md"), fence, part)).unwrap();
+    let mut command = tokio::process::Command::new(&runtime.program);
+    command.arg(&script).current_dir(&runtime.folder).env("DATABASE_URL", database.url()).kill_on_drop(true);
+    let ran = tokio::time::timeout(PATIENCE, command.output()).await;
+    std::fs::remove_file(&script).unwrap();
+    let output = ran.unwrap_or_else(|_| panic!("it didn't end:\n{}", worker.log())).unwrap();
+    assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stderr), worker.log());
+    Some(String::from_utf8(output.stdout).unwrap())
+}

@@ -36,10 +36,11 @@ impl Bench {
         WorkerProcess::start(&self.database.url(), id, settings).await
     }
 
-    /// Enqueue a long execution, and wait until it is in its middle.
+    /// Enqueue a long execution, and wait until it is in its middle, with all events up to there written.
     async fn begin(&self, id: &str) {
         self.client.enqueue(id, "long", json!({"hold": format!("/hold/{id}")})).await;
         self.ledger.entered(id, 1).await;
+        self.client.until_event(id, "node:started").await;
     }
 
     async fn names(&self, id: &str) -> Vec<String> {
@@ -103,7 +104,7 @@ async fn a_killed_worker_that_comes_back_goes_on_at_once() {
 #[tokio::test]
 async fn another_worker_takes_over_when_the_lease_has_ended() {
     let bench = Bench::new().await;
-    let lease = [("worker.lease", "2s")];
+    let lease = [("worker.lease", "3s")];
     let worker = bench.worker("w1", &lease).await;
     bench.begin("EX1").await;
     let other = bench.worker("w2", &lease).await;

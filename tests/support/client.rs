@@ -227,6 +227,15 @@ impl SqlClient {
             .collect()
     }
 
+    /// Wait until an event of this type is on an execution's stream: the engine may be ahead of it.
+    pub async fn until_event(&self, id: &str, kind: &str) {
+        let sql = "SELECT LEAST(count(*), 1) FROM dbos.streams
+                    WHERE workflow_uuid = $1 AND key = 'events' AND value::jsonb #>> '{event,type}' = $2";
+        if !self.comes_true(sql, &[&id, &kind], 1).await {
+            panic!("{id} has no event {kind}: {:?}", self.events(id).await);
+        }
+    }
+
     /// Status and error of an execution's row.
     pub async fn execution(&self, id: &str) -> Option<(String, Option<String>)> {
         let sql = "SELECT status, error_message FROM fireflow_executions WHERE id = $1";

@@ -13,6 +13,21 @@ pub struct Checkpoint {
     pub writes: Vec<Write>,
 }
 
+impl Checkpoint {
+    /// About how many bytes it sends to the database: its large parts.
+    pub(super) fn weight(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let weigh = |write: &Write| match write {
+            Write::Step(step) => text(&step.output) + text(&step.error),
+            Write::Append(append) => append.values.iter().map(String::len).sum(),
+            Write::Receive(_) | Write::Application(_) => 0,
+            Write::Start(start) => start.inputs.len(),
+            Write::Finish(finish) => finish.outcome.as_ref().map_or_else(String::len, String::len),
+        };
+        self.writes.iter().map(weigh).sum()
+    }
+}
+
 /// One write of a checkpoint.
 #[derive(Clone, Debug)]
 pub enum Write {

@@ -21,6 +21,8 @@ use transaction::{Failure, Outcome};
 const WAITING: usize = 1024;
 /// Checkpoints in one transaction, so that its locks on status rows stay short.
 const BATCH: usize = 256;
+/// Bytes in one transaction, more or less: beyond it, checkpoints wait for the next one. A single larger one goes alone.
+const BATCH_BYTES: usize = 16 << 20;
 /// Pause before trying again while the database is away: doubles from the first to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
@@ -62,18 +64,20 @@ impl Writer {
     /// Serve until every handle is gone, or `abandon` ends: then what is not committed yet fails with
     /// [`CommitError::Closed`].
     pub async fn run(mut self, abandon: CancellationToken) {
-        let mut batch = Vec::with_capacity(BATCH);
+        let mut gathered = Vec::with_capacity(BATCH);
         loop {
-            let gathered = tokio::select! {
-                gathered = self.jobs.recv_many(&mut batch, BATCH) => gathered,
+            let count = tokio::select! {
+                count = self.jobs.recv_many(&mut gathered, BATCH) => count,
                 () = abandon.cancelled() => 0,
             };
-            if gathered == 0 {
+            if count == 0 {
                 return;
             }
-            tokio::select! {
-                () = self.commit(std::mem::take(&mut batch)) => {}
-                () = abandon.cancelled() => return,
+            for batch in batches(&mut gathered) {
+                tokio::select! {
+                    () = self.commit(batch) => {}
+                    () = abandon.cancelled() => return,
+                }
             }
         }
     }
@@ -162,5 +166,47 @@ impl Writer {
             }
             let _ = job.reply.send(outcome.result); // a caller that gave up needs no answer
         }
+    }
+}
+
+/// Cut what was gathered where it becomes too large for one transaction; the order stays.
+fn batches(gathered: &mut Vec<Job>) -> Vec<Vec<Job>> {
+    let mut batches: Vec<Vec<Job>> = Vec::new();
+    let mut bytes = 0;
+    for job in gathered.drain(..) {
+        let weight = job.checkpoint.weight();
+        match batches.last_mut() {
+            Some(batch) if bytes + weight <= BATCH_BYTES => {
+                bytes += weight;
+                batch.push(job);
+            }
+            _ => {
+                bytes = weight;
+                batches.push(vec![job]);
+            }
+        }
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sysdb::{Finish, Owner, OwnerToken, WorkflowId, Write};
+
+    #[test]
+    fn a_batch_is_cut_where_it_becomes_too_large_and_keeps_its_order() {
+        let job = |bytes: usize| {
+            let owner = Owner { id: WorkflowId::new(bytes.to_string()), token: OwnerToken::fresh() };
+            let finish = Finish { outcome: Ok("x".repeat(bytes)), legacy: false };
+            Job { checkpoint: Checkpoint { owner, writes: vec![Write::Finish(finish)] }, reply: oneshot::channel().0 }
+        };
+        let sizes = [1, BATCH_BYTES - 1, 1, BATCH_BYTES + 1, 2, 3];
+        let cut = batches(&mut sizes.map(job).into());
+        let ids = |batch: &Vec<Job>| batch.iter().map(|job| job.checkpoint.weight()).collect::<Vec<_>>();
+        assert_eq!(
+            cut.iter().map(ids).collect::<Vec<_>>(),
+            [vec![1, BATCH_BYTES - 1], vec![1], vec![BATCH_BYTES + 1], vec![2, 3]]
+        );
     }
 }

@@ -208,28 +208,18 @@ impl Leases {
 
     /// Show that this worker drains.
     pub async fn draining(&self, me: &Identity) -> Result<(), SysdbError> {
-        let client = self.pool.get().await?;
-        client
-            .execute(
-                &format!("UPDATE {} SET state = 'draining' WHERE id = $1 AND incarnation = $2", self.table),
-                &[&me.id, &me.incarnation],
-            )
-            .await?;
-        Ok(())
+        self.mark(me, "state = 'draining'").await
     }
 
     /// Give the lease up: this worker has ended, and whatever it left may be taken at once.
     pub async fn release(&self, me: &Identity) -> Result<(), SysdbError> {
+        self.mark(me, "state = 'stopped', expires_at = now()").await
+    }
+
+    async fn mark(&self, me: &Identity, set: &str) -> Result<(), SysdbError> {
         let client = self.pool.get().await?;
-        client
-            .execute(
-                &format!(
-                    "UPDATE {} SET state = 'stopped', expires_at = now() WHERE id = $1 AND incarnation = $2",
-                    self.table
-                ),
-                &[&me.id, &me.incarnation],
-            )
-            .await?;
+        let update = format!("UPDATE {} SET {set} WHERE id = $1 AND incarnation = $2", self.table);
+        client.execute(&update, &[&me.id, &me.incarnation]).await?;
         Ok(())
     }
 

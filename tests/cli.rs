@@ -209,6 +209,20 @@ async fn pushed_flows_are_listed_and_a_bad_file_stores_nothing() {
 }
 
 #[tokio::test]
+async fn every_example_is_a_flow_without_warnings() {
+    let database = TestDatabase::new().await;
+    done(&database.url(), &["migrate"]).await;
+    let folder = std::fs::read_dir(format!("{}/examples/flows", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let files: Vec<String> = folder.map(|file| file.unwrap().path().display().to_string()).collect();
+    assert!(files.len() >= 5, "{files:?}");
+    let mut arguments = vec!["flow", "push", "--json"];
+    arguments.extend(files.iter().map(String::as_str));
+    let pushed = done(&database.url(), &arguments).await;
+    assert_eq!(pushed.err, "");
+    assert_eq!(pushed.json().as_array().unwrap().len(), files.len());
+}
+
+#[tokio::test]
 async fn enqueue_waits_and_tells_the_outcome() {
     let database = TestDatabase::new().await;
     let client = SqlClient::open(&database).await;

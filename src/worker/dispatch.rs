@@ -190,7 +190,14 @@ impl Starter {
         loop {
             match self.sysdb.history(std::slice::from_ref(id)).await {
                 Ok(mut found) => return Ok(found.remove(id).unwrap_or_default()),
-                Err(error) => tracing::debug!(%error, "can't read the recorded steps; trying again"),
+                Err(error) if error.is_transient() => {
+                    tracing::debug!(%error, "can't read the recorded steps; trying again");
+                }
+                // The row goes back to the queue as stranded, and is parked when that doesn't help.
+                Err(error) => {
+                    tracing::error!(%error, "can't read the recorded steps");
+                    return Err(Stop::Disowned);
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(BACKOFF.0) => {}

@@ -1,14 +1,11 @@
 //! `run`: the worker itself.
 
-use std::{process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
 use clap::Args;
 
 use super::{Global, logs};
-use crate::{
-    admin,
-    worker::{self, Identity, Shutdown, Status},
-};
+use crate::{admin, worker::Worker};
 
 /// Load the configuration, serve until SIGTERM or SIGINT, drain.
 #[derive(Debug, Default, Args)]
@@ -28,14 +25,14 @@ impl Run {
         flags.extend(self.queue.map(|name| ("queue.name", name)));
         let settings = global.settings(flags)?;
         logs::start(&settings.log);
-        let (shutdown, obey) = Shutdown::on_signals()?;
-        let signals = tokio::spawn(obey);
-        let id = Identity::of_this_process(settings.worker.id.as_deref()).id;
+        let listener = settings.admin.clone();
+        let worker = Worker::new(settings);
+        let signals = tokio::spawn(worker.shutdown().obey_signals()?);
+        let id = worker.status().snapshot().worker;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), worker = id, "fireflow-worker starts");
 
-        let status = Arc::new(Status::new(&id, &settings.queue.name));
-        let admin = admin::start(&settings.admin, status.clone()).await?;
-        let served = worker::run(settings, status, shutdown).await;
+        let admin = admin::start(&listener, worker.status()).await?;
+        let served = worker.run().await;
         admin.stop().await;
         signals.abort();
         served?;

@@ -63,7 +63,7 @@ impl StartError {
 ///
 /// # Errors
 /// [`StartError`], before anything was claimed. Once the worker serves, it outlives the database going away.
-pub async fn run(settings: Settings, status: Arc<Status>, shutdown: Shutdown) -> Result<(), StartError> {
+pub(super) async fn run(settings: Settings, status: Arc<Status>, shutdown: Shutdown) -> Result<(), StartError> {
     let identity = Identity::of_this_process(settings.worker.id.as_deref());
     let http = http_client()?;
     let Some(database) = open(&settings, &shutdown).await? else { return Ok(()) };
@@ -106,7 +106,7 @@ async fn open(settings: &Settings, shutdown: &Shutdown) -> Result<Option<Databas
 ///
 /// # Errors
 /// [`StartError`] when the first lease can't be had.
-pub async fn serve(
+async fn serve(
     settings: &Settings,
     identity: &Identity,
     database: &Database,
@@ -349,6 +349,8 @@ async fn register_version(settings: &Settings, database: &SystemDatabase) -> Res
 
 /// Nodes share one client, and so its connections.
 fn http_client() -> Result<reqwest::Client, StartError> {
+    // One provider for all TLS of the process; an error only says that there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let agent = concat!("fireflow-worker/", env!("CARGO_PKG_VERSION"));
     reqwest::Client::builder().user_agent(agent).build().map_err(StartError::Http)
 }

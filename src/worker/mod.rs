@@ -3,6 +3,7 @@
 mod chores;
 mod database;
 mod dispatch;
+mod embed;
 mod identity;
 mod lease;
 mod lifecycle;
@@ -11,8 +12,9 @@ mod signals;
 mod status;
 
 pub use database::{ConnectError, Database, SchemaError};
+pub use embed::{RunningWorker, Worker};
 pub use identity::Identity;
 pub use lease::LeaseError;
-pub use lifecycle::{StartError, run, serve};
+pub use lifecycle::StartError;
 pub use signals::{Drain, Shutdown};
 pub use status::{Phase, Snapshot, Status};

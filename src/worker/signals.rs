@@ -50,31 +50,25 @@ impl Shutdown {
         self.drain.is_cancelled()
     }
 
-    /// Obey SIGTERM and SIGINT from now on, in the background, for the life of the process.
+    /// Obey SIGTERM and SIGINT from now on, for as long as the future is polled.
     ///
     /// # Errors
     /// The handlers can't be installed.
-    pub fn on_signals() -> std::io::Result<(Shutdown, impl Future<Output = ()>)> {
-        let shutdown = Shutdown::new();
+    pub fn obey_signals(&self) -> std::io::Result<impl Future<Output = ()> + use<>> {
         let mut signals = Signals::new([SIGTERM, SIGINT])?;
-        let obey = {
-            let shutdown = shutdown.clone();
-            async move {
-                while let Some(signal) = signals.next().await {
-                    let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
-                    if shutdown.is_draining() {
-                        tracing::warn!(signal = name, "second signal: giving running executions back at once");
-                        shutdown.begin(Drain::AtOnce);
-                    } else {
-                        tracing::info!(
-                            signal = name,
-                            "draining: no new executions; a second signal gives running ones back at once"
-                        );
-                        shutdown.begin(Drain::Graceful);
-                    }
+        let shutdown = self.clone();
+        Ok(async move {
+            while let Some(signal) = signals.next().await {
+                let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
+                if shutdown.is_draining() {
+                    tracing::warn!(signal = name, "second signal: giving running executions back at once");
+                    shutdown.begin(Drain::AtOnce);
+                } else {
+                    let text = "draining: no new executions; a second signal gives running ones back at once";
+                    tracing::info!(signal = name, "{text}");
+                    shutdown.begin(Drain::Graceful);
                 }
             }
-        };
-        Ok((shutdown, obey))
+        })
     }
 }

@@ -4,7 +4,7 @@ mod demo;
 mod examples;
 mod server;
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -13,7 +13,7 @@ use super::{Global, exit, flow, logs, output};
 use crate::{
     admin,
     config::Settings,
-    worker::{self, Database, Shutdown, Status},
+    worker::{Database, Drain, Shutdown, Worker},
 };
 
 /// Name of the database on the private server.
@@ -58,8 +58,8 @@ impl Dev {
             Some(folder) => examples::from_folder(folder)?,
             None => examples::built_in()?,
         };
-        let (shutdown, obey) = Shutdown::on_signals()?;
-        let signals = tokio::spawn(obey);
+        let shutdown = Shutdown::new();
+        let signals = tokio::spawn(shutdown.obey_signals()?);
 
         let server = tokio::select! {
             server = server::start(self.pg_bin.as_deref(), self.data, self.port) => server?,
@@ -93,7 +93,8 @@ async fn serve(
         }
     }
 
-    let status = Arc::new(Status::new("dev", &settings.queue.name));
+    let worker = Worker::new(settings.clone()).with_shutdown(shutdown.clone());
+    let status = worker.status();
     let mut listener = settings.admin.clone();
     let admin = match admin::start(&listener, status.clone()).await {
         Ok(admin) => admin,
@@ -104,27 +105,20 @@ async fn serve(
         }
     };
     let page = admin.address().map(|address| format!("http://{address}"));
-    let mut worker = tokio::spawn(worker::run(settings.clone(), status, shutdown.clone()));
-    let outcome = if demo {
-        tokio::select! {
-            all_good = demo::run(settings, &database.sysdb, page.as_deref()) => all_good.map(Some),
-            () = shutdown.draining() => Ok(Some(false)),
-            ended = &mut worker => return ended.context("the worker failed")?.map(|()| ExitCode::SUCCESS).map_err(Into::into),
-        }
-    } else {
+    if !demo {
         invite(documents.len(), &settings.database.url, page.as_deref(), server.folder());
-        Ok(None)
-    };
-    if demo {
-        shutdown.begin(worker::Drain::Graceful);
     }
+    let mut worker = tokio::spawn(worker.run());
+    let outcome = tokio::select! {
+        all_good = demo::run(settings, &database.sysdb, page.as_deref()), if demo => all_good,
+        () = shutdown.draining() => Ok(!demo), // a demo that is cut short has not shown what it should
+        ended = &mut worker => return ended.context("the worker failed")?.map(|()| ExitCode::SUCCESS).map_err(Into::into),
+    };
+    shutdown.begin(Drain::Graceful);
     let ended = worker.await.context("the worker failed");
     admin.stop().await;
     ended??;
-    Ok(match outcome? {
-        Some(false) => ExitCode::from(exit::FAILURE),
-        Some(true) | None => ExitCode::SUCCESS,
-    })
+    Ok(if outcome? { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILURE) })
 }
 
 fn invite(flows: usize, url: &str, page: Option<&str>, folder: &std::path::Path) {

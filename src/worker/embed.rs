@@ -1,0 +1,115 @@
+//! The worker as a value, for programs that have one inside.
+
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+
+use super::{Drain, Phase, Shutdown, StartError, Status, lifecycle};
+use crate::config::Settings;
+
+/// A worker that hasn't started.
+///
+/// ```no_run
+/// use fireflow_worker::{config::{Database, Settings}, worker::Worker};
+///
+/// # async fn embed() -> Result<(), Box<dyn std::error::Error>> {
+/// let database = Database { url: "postgres://localhost/fireflow".into(), ..Database::default() };
+/// let worker = Worker::new(Settings { database, ..Settings::default() }).start();
+/// println!("serving {}", worker.queue_name());
+/// // ... the rest of the program ...
+/// worker.stop().await?; // drains
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Worker {
+    settings: Settings,
+    status: Arc<Status>,
+    shutdown: Shutdown,
+}
+
+impl Worker {
+    /// With these settings. They are used as they are: [`config::load`](crate::config::load) validates.
+    pub fn new(settings: Settings) -> Worker {
+        let id = super::Identity::of_this_process(settings.worker.id.as_deref()).id;
+        let status = Arc::new(Status::new(&id, &settings.queue.name));
+        Worker { settings, status, shutdown: Shutdown::new() }
+    }
+
+    /// Ended by this shutdown, which may end other things as well.
+    #[must_use]
+    pub fn with_shutdown(self, shutdown: Shutdown) -> Worker {
+        Worker { shutdown, ..self }
+    }
+
+    /// What it is doing, from now to its end.
+    pub fn status(&self) -> Arc<Status> {
+        self.status.clone()
+    }
+
+    /// What ends it.
+    pub fn shutdown(&self) -> Shutdown {
+        self.shutdown.clone()
+    }
+
+    /// Run until the shutdown: connect, check or create the schemas, register, recover, serve, drain.
+    ///
+    /// # Errors
+    /// [`StartError`], before anything was claimed. Once the worker serves, it outlives the database going away.
+    pub async fn run(self) -> Result<(), StartError> {
+        lifecycle::run(self.settings, self.status, self.shutdown).await
+    }
+
+    /// Run in a task of its own, on the runtime that this is called on.
+    pub fn start(self) -> RunningWorker {
+        let (status, shutdown) = (self.status.clone(), self.shutdown.clone());
+        let queue = self.settings.queue.name.clone();
+        RunningWorker { queue, status, shutdown, task: tokio::spawn(self.run()) }
+    }
+}
+
+/// A worker in a task of its own. Dropping it lets it run on; [`RunningWorker::stop`] ends it.
+#[derive(Debug)]
+pub struct RunningWorker {
+    queue: String,
+    status: Arc<Status>,
+    shutdown: Shutdown,
+    task: JoinHandle<Result<(), StartError>>,
+}
+
+impl RunningWorker {
+    /// The queue that it serves.
+    pub fn queue_name(&self) -> &str {
+        &self.queue
+    }
+
+    /// Whether it takes executions now.
+    pub fn is_running(&self) -> bool {
+        self.status.phase() == Phase::Running && !self.task.is_finished()
+    }
+
+    /// What it is doing.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// Drain, and wait for the end.
+    ///
+    /// # Errors
+    /// [`StartError`], when it had not even started.
+    pub async fn stop(self) -> Result<(), StartError> {
+        self.shutdown.begin(Drain::Graceful);
+        self.ended().await
+    }
+
+    /// Wait until it ends by itself, which is an error, or by its shutdown.
+    ///
+    /// # Errors
+    /// [`StartError`], before anything was claimed.
+    pub async fn ended(self) -> Result<(), StartError> {
+        match self.task.await {
+            Ok(ended) => ended,
+            Err(error) => std::panic::resume_unwind(error.into_panic()), // never cancelled
+        }
+    }
+}

@@ -1,12 +1,13 @@
 //! Where the recorded scenarios are, and the form that they have.
 //!
 //! A scenario is one JSON file: `name`, `about`, `steps` (what was done, in order), `flow` (the stored document), `task`
-//! (the argument as enqueued), and `executions`: the rows that were there after the last step, table by table. Own
-//! scenarios may also have `settings` of the worker that differ from the original's.
+//! (the argument as enqueued), and `executions`: the rows that were there after the last step, table by table, of the
+//! execution itself, then of its children by level and start. Own scenarios may also have `settings` of the worker that
+//! differ from the original's.
 //!
 //! | value | stands for |
 //! |---|---|
-//! | `"$EX0"` | the execution's id, anywhere, also inside of texts |
+//! | `"$EX0"`, `"$EX1"`, ... | the id of the execution, of its children, anywhere, also inside of texts |
 //! | `{"$json": X}` | a text that is the JSON X, written compactly |
 //! | `{"$ms": n}` | milliseconds since the epoch; n is counted from the creation of the execution's row |
 //! | `{"$ts": n}`, `{"$iso": n}` | the same in a `timestamp` column (UTC), as an ISO text |

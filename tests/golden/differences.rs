@@ -6,32 +6,41 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::golden::compare::mark;
-
-/// The rows of one execution by table.
-pub type Rows = Map<String, Json>;
+use crate::{golden::compare::mark, rows::Rows};
 
 /// One deliberate difference.
 pub struct Difference {
     /// Its heading.
     pub name: &'static str,
-    /// Makes it of recorded rows; gives the number of places. The first argument is the scenario.
-    pub edit: fn(&Json, &mut Rows) -> usize,
+    /// Makes it of recorded rows, of an execution and its children; gives the number of places. The first argument is
+    /// the scenario.
+    pub edit: fn(&Json, &mut [Rows]) -> usize,
 }
 
 /// All of them, in the order in which they are made.
 pub const DIFFERENCES: &[Difference] = &[
-    Difference { name: "A newer schema", edit: newer_schema },
-    Difference { name: "A worker has an id of its own", edit: own_id },
-    Difference { name: "Steps in portable JSON", edit: portable_steps },
-    Difference { name: "A flow starts as it is stored", edit: stored_state },
+    Difference { name: "A newer schema", edit: |scenario, tree| each(scenario, tree, newer_schema) },
+    Difference { name: "A worker has an id of its own", edit: |scenario, tree| each(scenario, tree, own_id) },
+    Difference { name: "Steps in portable JSON", edit: |scenario, tree| each(scenario, tree, portable_steps) },
+    Difference { name: "A flow starts as it is stored", edit: |scenario, tree| each(scenario, tree, stored_state) },
     Difference { name: "Outputs in the result", edit: outputs },
-    Difference { name: "Consumed messages stay", edit: messages_stay },
-    Difference { name: "Errors have a kind and no stack", edit: errors },
-    Difference { name: "A flow's timeout is a failure", edit: flow_timeout },
-    Difference { name: "Nodes end after a timeout", edit: nodes_end },
-    Difference { name: "A stop interrupts the flow", edit: stop_interrupts },
+    Difference { name: "Consumed messages stay", edit: |scenario, tree| each(scenario, tree, messages_stay) },
+    Difference { name: "Errors have a kind and no stack", edit: |scenario, tree| each(scenario, tree, errors) },
+    Difference { name: "A flow's timeout is a failure", edit: |scenario, tree| each(scenario, tree, flow_timeout) },
+    Difference { name: "Nodes end after a timeout", edit: |scenario, tree| each(scenario, tree, nodes_end) },
+    Difference { name: "A stop interrupts the flow", edit: |scenario, tree| each(scenario, tree, stop_interrupts) },
+    Difference { name: "Results of children in their order", edit: |scenario, tree| each(scenario, tree, results) },
+    Difference { name: "Children don't record how they watch", edit: |scenario, tree| each(scenario, tree, watches) },
 ];
+
+/// An edit of every execution by itself.
+fn each(scenario: &Json, tree: &mut [Rows], edit: fn(&Json, &mut Rows) -> usize) -> usize {
+    tree.iter_mut().map(|rows| edit(scenario, rows)).sum()
+}
+
+fn execution(rows: &Rows) -> &Json {
+    &rows["public.<prefix>executions"][0]
+}
 
 fn table<'a>(rows: &'a mut Rows, name: &str) -> &'a mut Vec<Json> {
     rows[name].as_array_mut().unwrap()
@@ -44,6 +53,7 @@ fn add(row: &mut Json, columns: Json) {
 fn newer_schema(_: &Json, rows: &mut Rows) -> usize {
     rows.remove("dbos.workflow_inputs").unwrap();
     rows.remove("dbos.workflow_queue").unwrap();
+    let (id, parent) = (execution(rows)["id"].clone(), execution(rows)["parent_execution_id"].clone());
     let workflow = &mut table(rows, "dbos.workflow_status")[0];
     let status = workflow["status"].as_str().unwrap().to_owned();
     let was_claimed = workflow["recovery_attempts"] != json!(0);
@@ -51,6 +61,8 @@ fn newer_schema(_: &Json, rows: &mut Rows) -> usize {
     // The API's client doesn't know the columns that a cancel clears and sets today.
     let is_cancelled_while_running = status == "CANCELLED" && was_claimed;
     let ended = matches!(status.as_str(), "SUCCESS" | "ERROR");
+    // A child's row names the format of its texts.
+    let format = if parent.is_null() { json!(null) } else { json!("js_superjson") };
     add(
         workflow,
         json!({
@@ -58,15 +70,18 @@ fn newer_schema(_: &Json, rows: &mut Rows) -> usize {
             "completed_at": if ended { workflow["updated_at"].clone() } else { json!(null) },
             "application_name": application,
             "attributes": null, "creator_xid": null, "debounce_deadline_epoch_ms": null, "delay_until_epoch_ms": null,
-            "is_debounced": false, "parent_workflow_id": null, "rate_limited": false, "schedule_name": null,
-            "serialization": null, "was_forked_from": false,
+            "is_debounced": false, "parent_workflow_id": parent, "rate_limited": false, "schedule_name": null,
+            "serialization": format, "was_forked_from": false,
         }),
     );
     let (output, error, at) = (workflow["output"].clone(), workflow["error"].clone(), workflow["updated_at"].clone());
-    // Results also where today's clients look; inputs stay where the API's client has put them.
-    let result = json!({"workflow_uuid": "$EX0", "output": output, "error": error, "retention_timestamp": at});
+    let inputs = json!({
+        "workflow_uuid": id, "inputs": workflow["inputs"], "retention_timestamp": workflow["created_at"]
+    });
+    // Results also where today's clients look, as a child's inputs; a root's stay where the API's client has put them.
+    rows.insert("dbos.workflow_input".into(), if parent.is_null() { json!([]) } else { json!([inputs]) });
+    let result = json!({"workflow_uuid": id, "output": output, "error": error, "retention_timestamp": at});
     rows.insert("dbos.workflow_output".into(), if ended { json!([result]) } else { json!([]) });
-    rows.insert("dbos.workflow_input".into(), json!([]));
     rows.insert("dbos.workflow_events_history".into(), json!([]));
     for step in table(rows, "dbos.operation_outputs") {
         let at = step["completed_at_epoch_ms"].clone();
@@ -77,7 +92,8 @@ fn newer_schema(_: &Json, rows: &mut Rows) -> usize {
     }
     for row in table(rows, "dbos.streams") {
         // The announcement is a step of its own, all others come from inside the flow's step.
-        let step = if row["offset"] == json!(0) { 0 } else { 4 };
+        let flow = if parent.is_null() { 4 } else { 2 };
+        let step = if row["offset"] == json!(0) { 0 } else { flow };
         add(row, json!({"function_id": step, "serialization": null}));
     }
     1
@@ -104,8 +120,8 @@ fn portable_steps(_: &Json, rows: &mut Rows) -> usize {
     }
     let mut places = 0;
     for step in table(rows, "dbos.operation_outputs") {
-        // A message is kept in the format of its sender.
-        if step["function_name"] == json!("DBOS.recv") {
+        // A message is kept in the format of its sender, and the start of a child has no value.
+        if step["function_name"] == json!("DBOS.recv") || step["function_name"] == json!("executeChainGraph") {
             continue;
         }
         step["serialization"] = json!("portable_json");
@@ -155,8 +171,16 @@ fn stored_state(scenario: &Json, rows: &mut Rows) -> usize {
     places
 }
 
-/// The values of completed nodes' outputs that no edge leaves, as their last events show them.
-fn outputs(scenario: &Json, rows: &mut Rows) -> usize {
+/// What a node gives: its outputs, and where it has none, its passthrough ports.
+fn gives(node: &Json) -> impl Iterator<Item = &Json> {
+    let ports = node["ports"].as_array().unwrap();
+    let is = |port: &Json, direction: &str| port["config"]["direction"] == json!(direction);
+    let direction = if ports.iter().any(|port| is(port, "output")) { "output" } else { "passthrough" };
+    ports.iter().filter(move |port| is(port, direction))
+}
+
+/// What completed nodes give that no edge takes, as their last events show it.
+fn values(scenario: &Json, rows: &mut Rows) -> Map<String, Json> {
     let edges = scenario["flow"]["edges"].as_array().unwrap();
     // An edge may leave a part of a port's value.
     let root = |port: &Json| json!(port.as_str().unwrap().split(['.', '[']).next());
@@ -166,23 +190,30 @@ fn outputs(scenario: &Json, rows: &mut Rows) -> usize {
     let mut values = Map::new();
     for event in events(rows).filter(|event| event["type"] == json!("node:completed")) {
         let node = &event["data"]["json"]["node"];
-        for port in node["ports"].as_array().unwrap() {
-            let config = &port["config"];
-            let gives = matches!(config["direction"].as_str(), Some("output" | "passthrough"));
-            if gives && !leaves(&node["id"], &config["id"]) && !port["value"].is_null() {
-                let name = format!("{}.{}", node["id"].as_str().unwrap(), config["id"].as_str().unwrap());
-                values.insert(name, port["value"].clone());
-            }
+        for port in gives(node).filter(|port| !leaves(&node["id"], &port["config"]["id"]) && !port["value"].is_null()) {
+            let name = format!("{}.{}", node["id"].as_str().unwrap(), port["config"]["id"].as_str().unwrap());
+            values.insert(name, port["value"].clone());
         }
     }
+    values
+}
+
+/// Results stand with the execution, and with its parent.
+fn outputs(scenario: &Json, tree: &mut [Rows]) -> usize {
+    let values: Map<String, Json> = tree
+        .iter_mut()
+        .map(|rows| (execution(rows)["id"].as_str().unwrap().to_owned(), values(scenario, rows).into()))
+        .collect();
     let mut places = 0;
-    for name in ["dbos.workflow_status", "dbos.workflow_output", "dbos.operation_outputs"] {
-        for row in table(rows, name) {
-            for pointer in ["/output/$json/json", "/output/$json"] {
-                let result = row.pointer_mut(pointer).filter(|value| value.get("childTasks").is_some());
-                if let Some(result) = result {
-                    result["outputs"] = values.clone().into();
-                    places += 1;
+    for rows in tree {
+        for name in ["dbos.workflow_status", "dbos.workflow_output", "dbos.operation_outputs"] {
+            for row in table(rows, name) {
+                for pointer in ["/output/$json/json", "/output/$json"] {
+                    let result = row.pointer_mut(pointer).filter(|value| value.get("childTasks").is_some());
+                    if let Some(result) = result {
+                        result["outputs"] = values[result["executionId"].as_str().unwrap()].clone();
+                        places += 1;
+                    }
                 }
             }
         }
@@ -209,6 +240,7 @@ fn errors(scenario: &Json, rows: &mut Rows) -> usize {
     let kind = match scenario["name"].as_str().unwrap() {
         "never-started" => "StartTimeout",
         "missing-flow" => "UnknownFlow",
+        "parent-stopped" => "ExecutionStopped",
         _ => "FlowError",
     };
     let mut places = 0;
@@ -274,16 +306,49 @@ fn nodes_end(scenario: &Json, rows: &mut Rows) -> usize {
 }
 
 fn stop_interrupts(scenario: &Json, rows: &mut Rows) -> usize {
-    if scenario["name"] != json!("cancelled") {
+    match scenario["name"].as_str() {
+        Some("cancelled") => {
+            let last = table(rows, "dbos.operation_outputs").pop().unwrap();
+            assert_eq!(last["function_name"], json!("executeFlowAtomic"));
+            let streams = table(rows, "dbos.streams");
+            let started = streams
+                .iter()
+                .position(|row| row["value"]["$json"]["event"]["type"] == json!("node:started"))
+                .expect("the node at which it was stopped");
+            streams.truncate(started + 1);
+            2
+        }
+        // That the child failed, of which its parent hears after its own stop.
+        Some("parent-stopped") => {
+            let steps = table(rows, "dbos.operation_outputs");
+            let before = steps.len();
+            steps.retain(|step| step["function_name"] != json!("DBOS.getResult") || step["error"].is_null());
+            before - steps.len()
+        }
+        _ => 0,
+    }
+}
+
+/// The result of the second child, which came before that of the first.
+fn results(scenario: &Json, rows: &mut Rows) -> usize {
+    if scenario["name"] != json!("parent-stopped") {
         return 0;
     }
-    let last = table(rows, "dbos.operation_outputs").pop().unwrap();
-    assert_eq!(last["function_name"], json!("executeFlowAtomic"));
-    let streams = table(rows, "dbos.streams");
-    let started = streams
-        .iter()
-        .position(|row| row["value"]["$json"]["event"]["type"] == json!("node:started"))
-        .expect("the node at which it was stopped");
-    streams.truncate(started + 1);
-    2
+    let steps = table(rows, "dbos.operation_outputs");
+    let before = steps.len();
+    steps.retain(|step| step["function_name"] != json!("DBOS.getResult"));
+    before - steps.len()
+}
+
+/// Looks at the parent, among the steps.
+fn watches(_: &Json, rows: &mut Rows) -> usize {
+    let steps = table(rows, "dbos.operation_outputs");
+    let mut looks = 0;
+    steps.retain_mut(|step| {
+        let is_look = step["function_name"] == json!("getStatus");
+        looks += i64::from(is_look);
+        step["function_id"] = json!(step["function_id"].as_i64().unwrap() - looks);
+        !is_look
+    });
+    looks as usize
 }

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 use tokio_postgres::Client;
 
-use super::{api::Api, rows};
+use super::{
+    api::Api,
+    rows::{self, Rows},
+};
 use crate::{
     golden::compare::Comparison,
     support::TestDatabase,
@@ -23,6 +26,19 @@ const SETTINGS: &[(&str, &str)] = &[
 /// Its id.
 pub const WORKER: &str = "golden";
 
+/// Of an execution's children, one sleeps and has nothing else to do; the others have ended.
+const ONE_CHILD_SLEEPS: &str = "
+WITH child AS (SELECT workflow_uuid, status FROM dbos.workflow_status WHERE parent_workflow_id = $1),
+     event AS (SELECT value::jsonb #>> '{event,type}' AS kind, value::jsonb #>> '{event,data,json,node,id}' AS node
+                 FROM dbos.streams JOIN child USING (workflow_uuid) WHERE status = 'PENDING')
+SELECT (SELECT count(*) FROM child WHERE status <> 'SUCCESS') = 1
+   AND ARRAY(SELECT node FROM event WHERE kind = 'node:started' EXCEPT SELECT node FROM event WHERE kind = 'node:completed')
+     = '{NOsleep}'
+   AND EXISTS (SELECT FROM event WHERE kind = 'node:completed' AND node = 'NOlen')";
+/// All of an execution's children have ended.
+const NO_CHILD_RUNS: &str = "
+SELECT bool_and(status NOT IN ('ENQUEUED', 'PENDING', 'DELAYED')) FROM dbos.workflow_status WHERE parent_workflow_id = $1";
+
 /// A scenario being played.
 struct Play<'a> {
     scenario: &'a Json,
@@ -32,8 +48,8 @@ struct Play<'a> {
     worker: Option<WorkerProcess>,
 }
 
-/// All rows of the execution, after the last step and after the worker has ended: nothing can write to them any more.
-pub async fn play(scenario: &Json) -> Map<String, Json> {
+/// All rows of the execution and its children, after the last step and after the worker has ended: nothing can write to them any more.
+pub async fn play(scenario: &Json) -> Vec<Rows> {
     let database = TestDatabase::new().await;
     let client = database.client().await;
     // Times in the tables are UTC, wherever the server stands.
@@ -79,7 +95,9 @@ impl Play<'_> {
             "no worker runs" | "nothing for 300 s" => {} // start_timeout is shorter here
             "API create" | "API create with options.debug" => self.api.create(row, task).await,
             "API start" | "API start at once" => self.api.start().await,
-            "API stop with a reason" => self.api.stop("stopped by the test").await,
+            "API stop with a reason" | "API stop of the parent with a reason" => {
+                self.api.stop("stopped by the test").await
+            }
             "API stop without a reason" => self.api.stop("stopped by the user").await,
             "API pause with a reason" => self.api.pause("asked by the test").await,
             "SQL enqueue" => self.api.enqueue_by_sql(task).await,
@@ -99,6 +117,10 @@ impl Play<'_> {
                 )
                 .await;
             }
+            // The other child has nothing to do, and a node beside the sleeping one ends.
+            "wait for node:started of NOsleep in the child" => {
+                self.wait_until(ONE_CHILD_SLEEPS).await;
+            }
             "wait for the first node:started" => self.wait_for_event("node:started").await,
             "wait for the end" => {
                 self.wait_until(
@@ -109,6 +131,7 @@ impl Play<'_> {
             // Short pauses let rows arrive, for which we wait; the long ones follow a stop.
             "wait 300 ms" | "wait 500 ms" | "wait 1 s" => {}
             "wait 4 s" | "wait 5 s" => self.settle().await,
+            "wait 8 s" => self.wait_until(NO_CHILD_RUNS).await,
             _ => panic!("{}: nobody knows how to \"{step}\"", self.scenario["name"]),
         }
     }
@@ -119,7 +142,7 @@ impl Play<'_> {
         if recorded.is_null() {
             return;
         }
-        let rows = rows::read(self.api.client, &self.api.id).await;
+        let rows = rows::read(self.api.client, &self.api.id).await.swap_remove(0);
         let workflow = &rows["dbos.workflow_status"][0];
         let steps = rows["dbos.operation_outputs"].as_array().unwrap().iter();
         let ours = json!({

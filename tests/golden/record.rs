@@ -1,11 +1,11 @@
 //! Our rows as a scenario's recorded ones: what varies between runs becomes a mark, and each row is one line.
 
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
-use crate::golden::compare::is_compact;
+use crate::{golden::compare::is_compact, rows::Rows};
 
-/// Mark the rows of an execution that was created at this time.
-pub fn record(rows: &Map<String, Json>, created_at: i64) -> Json {
+/// Mark the rows of an execution; times are counted from `created_at`, when its root was created.
+pub fn record(rows: &Rows, created_at: i64) -> Json {
     rows.iter()
         .map(|(table, rows)| {
             let rows: Vec<Json> = rows.as_array().unwrap().iter().map(|row| marked(row, created_at)).collect();
@@ -20,13 +20,18 @@ pub fn text(scenario: &Json) -> String {
     for (key, value) in scenario.as_object().unwrap().iter().filter(|(key, _)| *key != "executions") {
         lines.push(format!(" {}: {value}", json!(key)));
     }
-    let tables = scenario["executions"][0]["rows"].as_object().unwrap().iter().map(|(table, rows)| {
+    let executions: Vec<String> = scenario["executions"].as_array().unwrap().iter().map(execution).collect();
+    lines.push(format!(" \"executions\": [{}]", executions.join(",\n ")));
+    format!("{{\n{}\n}}\n", lines.join(",\n"))
+}
+
+fn execution(execution: &Json) -> String {
+    let tables = execution["rows"].as_object().unwrap().iter().map(|(table, rows)| {
         let rows: Vec<String> = rows.as_array().unwrap().iter().map(|row| format!("\n   {row}")).collect();
         format!("  {}: [{}]", json!(table), rows.join(","))
     });
     let tables = tables.collect::<Vec<_>>().join(",\n");
-    lines.push(format!(" \"executions\": [{{\"execution\": \"$EX0\", \"rows\": {{\n{tables}\n }}}}]"));
-    format!("{{\n{}\n}}\n", lines.join(",\n"))
+    format!("{{\"execution\": {}, \"rows\": {{\n{tables}\n }}}}", execution["execution"])
 }
 
 fn marked(value: &Json, created_at: i64) -> Json {

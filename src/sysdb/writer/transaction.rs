@@ -96,13 +96,13 @@ const START: &str = "
 WITH new AS (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bool[])
                AS n(parent, id, queue, inputs, serialization, legacy)),
      child AS (INSERT INTO {s}.workflow_status (workflow_uuid, status, name, class_name, config_name, queue_name,
-                      application_name, application_version, authenticated_user, assumed_role, authenticated_roles,
-                      serialization, inputs, recovery_attempts, workflow_deadline_epoch_ms, deduplication_id,
-                      parent_workflow_id)
+                      application_name, application_version, application_id, authenticated_user, assumed_role,
+                      authenticated_roles, request, serialization, inputs, recovery_attempts,
+                      workflow_deadline_epoch_ms, deduplication_id, parent_workflow_id)
                SELECT new.id, 'ENQUEUED', p.name, p.class_name, p.config_name, new.queue, p.application_name,
-                      p.application_version, p.authenticated_user, p.assumed_role, p.authenticated_roles,
-                      new.serialization, CASE WHEN legacy THEN new.inputs END, 0, p.workflow_deadline_epoch_ms, new.id,
-                      new.parent
+                      p.application_version, p.application_id, p.authenticated_user, p.assumed_role,
+                      p.authenticated_roles, p.request, new.serialization, CASE WHEN legacy THEN new.inputs END, 0,
+                      p.workflow_deadline_epoch_ms, new.id, new.parent
                  FROM new JOIN {s}.workflow_status p ON p.workflow_uuid = new.parent
                ON CONFLICT (workflow_uuid) DO NOTHING RETURNING workflow_uuid)
 INSERT INTO {s}.workflow_input (workflow_uuid, inputs) SELECT new.id, new.inputs FROM new JOIN child ON child.workflow_uuid = new.id

@@ -72,7 +72,8 @@ impl Flow {
     }
 
     /// What the flow gives: the declared outputs; without a declaration, the outputs of completed nodes (of nodes
-    /// without outputs, their passthrough ports) that no edge leaves, as `nodeId.portId`. Undefined ones are left out, streams are lists of their items.
+    /// without outputs, their passthrough ports) that no edge leaves, as `nodeId.portId`. Undefined ones are left out,
+    /// streams are lists of their items.
     pub(super) fn outputs_of(&self, nodes: &[NodeOutcome]) -> Json {
         let mut outputs = Json::new();
         let mut put = |name: String, value: &Value| {

@@ -6,15 +6,16 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
 
+/// What stays out of the log, whatever is asked. At debug, the database driver logs the parameters of every statement, and
+/// the HTTP libraries the headers of requests: inputs, results, secrets. The pool complains of each connection that an
+/// outage broke; we say once that the database is away.
+const QUIET: [&str; 6] =
+    ["tokio_postgres=info", "h2=info", "hyper=info", "hyper_util=info", "reqwest=info", "deadpool.postgres=error"];
+
 /// Begin to log. A second call does nothing.
 pub(super) fn start(log: &Log) {
     let mut filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info")); // validated with the settings
-    // At debug the driver logs the parameters of every statement: inputs, results, secrets. Never, whatever is asked.
-    if let Ok(quiet) = "tokio_postgres=info".parse() {
-        filter = filter.add_directive(quiet);
-    }
-    // It complains of each connection that an outage broke; we say once that the database is away.
-    if let Ok(quiet) = "deadpool.postgres=error".parse() {
+    for quiet in QUIET.iter().filter_map(|directive| directive.parse().ok()) {
         filter = filter.add_directive(quiet);
     }
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();

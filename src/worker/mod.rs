@@ -10,7 +10,7 @@ mod running;
 mod signals;
 mod status;
 
-pub use database::{ConnectError, Database, SchemaError};
+pub use database::{ConnectError, Database, Migrated, SchemaError};
 pub use identity::Identity;
 pub use lease::LeaseError;
 pub use lifecycle::{StartError, run, serve};

@@ -303,6 +303,19 @@ async fn an_index_whose_build_was_interrupted_is_built_again() {
 }
 
 #[tokio::test]
+async fn what_was_done_and_not_recorded_is_done_again_without_harm() {
+    let database = TestDatabase::new().await;
+    let mut client = database.client().await;
+    let schema = SchemaName::default();
+    ensure(&mut client, &schema).await.unwrap();
+    fill(&client, "dbos").await;
+    let before = (describe(&client, "dbos").await, rows(&client, "dbos").await);
+    client.batch_execute("UPDATE dbos.dbos_migrations SET version = 100").await.unwrap();
+    assert_eq!(advance(&mut client, &schema, |_| {}).await.unwrap(), FROM_100);
+    assert_eq!((describe(&client, "dbos").await, rows(&client, "dbos").await), before);
+}
+
+#[tokio::test]
 async fn who_reads_a_table_for_long_is_waited_for_without_holding_up_others() {
     let database = at_100().await;
     let (reader, admin, mut client) = (database.client().await, database.client().await, database.client().await);

@@ -194,7 +194,7 @@ async fn two_at_once_do_it_once_also_when_one_is_an_sdk() {
     let schema = SchemaName::default();
     let (mut a, mut b) = (database.client().await, database.client().await);
     let (first, second) = tokio::join!(advance(&mut a, &schema, |_| {}), advance(&mut b, &schema, |_| {}));
-    let mut outcomes = [first.unwrap(), second.unwrap()];
+    let mut outcomes = [first, second].map(Result::unwrap);
     outcomes.sort_unstable_by_key(Option::is_some);
     assert_eq!(outcomes, [None, FROM_100]);
     let fresh = fresh().await;
@@ -300,6 +300,24 @@ async fn an_index_whose_build_was_interrupted_is_built_again() {
     let advanced = advance(&mut database.client().await, &schema, |_| {}).await.unwrap();
     assert_eq!(advanced, Some(Advanced { from: 114, to: 125 }));
     assert_same(&describe(&admin, "dbos").await, &fresh().await);
+}
+
+#[tokio::test]
+async fn a_schema_is_recognised_while_another_process_brings_it_forward() {
+    let database = at_100().await;
+    let (other, admin, client) = (database.client().await, database.client().await, database.client().await);
+    let schema = SchemaName::default();
+    // Between a look at the columns and one at the level.
+    other.batch_execute("BEGIN; LOCK TABLE dbos.dbos_migrations").await.unwrap();
+    let pid = pid(&client).await;
+    let forward = async {
+        until(&admin, &format!("SELECT 1 FROM pg_locks WHERE pid = {pid} AND NOT granted")).await;
+        let next = "ALTER TABLE dbos.queues ADD COLUMN application_name text;
+                    UPDATE dbos.dbos_migrations SET version = 101; COMMIT";
+        other.batch_execute(next).await.unwrap();
+    };
+    let (state, ()) = tokio::join!(inspect(&client, &schema), forward);
+    assert!(matches!(state.as_ref().unwrap(), State::Older { level: 101, .. }), "{state:?}");
 }
 
 #[tokio::test]

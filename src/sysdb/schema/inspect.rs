@@ -59,6 +59,25 @@ pub enum State {
 /// # Errors
 /// Only those of the database.
 pub async fn inspect(client: &impl GenericClient, schema: &SchemaName) -> Result<State, Error> {
+    let tables = columns(client, schema).await?;
+    if tables.is_empty() {
+        return Ok(State::Empty);
+    }
+    if !tables.get("dbos_migrations").is_some_and(|columns| columns.contains("version")) {
+        return Ok(judge(&tables, None));
+    }
+    // One row at all times; a maximum is right also should there be several.
+    let sql = format!("SELECT max(version)::bigint FROM {}.dbos_migrations", schema.quoted());
+    let level = client.query_one(&sql, &[]).await?.get(0);
+    // Once more, after the level: a migration may be running, and a level promises what was there when it was recorded.
+    Ok(judge(&columns(client, schema).await?, level))
+}
+
+/// The columns of the system tables that are there.
+async fn columns(
+    client: &impl GenericClient,
+    schema: &SchemaName,
+) -> Result<HashMap<String, HashSet<String>>, tokio_postgres::Error> {
     // The catalogue's own snapshot; no lock on the tables themselves.
     let sql = "SELECT c.relname::text, a.attname::text
                  FROM pg_catalog.pg_class c
@@ -70,17 +89,7 @@ pub async fn inspect(client: &impl GenericClient, schema: &SchemaName) -> Result
         tables.entry(row.get(0)).or_default().insert(row.get(1));
     }
     tables.retain(|table, _| SYSTEM.iter().any(|(known, _)| known == table));
-    if tables.is_empty() {
-        return Ok(State::Empty);
-    }
-    let level = if tables.get("dbos_migrations").is_some_and(|columns| columns.contains("version")) {
-        // One row at all times; a maximum is right also should there be several.
-        let sql = format!("SELECT max(version)::bigint FROM {}.dbos_migrations", schema.quoted());
-        client.query_one(&sql, &[]).await?.get::<_, Option<i64>>(0)
-    } else {
-        None
-    };
-    Ok(judge(&tables, level))
+    Ok(tables)
 }
 
 fn judge(tables: &HashMap<String, HashSet<String>>, level: Option<i64>) -> State {

@@ -4,6 +4,8 @@
 
 #[path = "support/dbos_python.rs"]
 mod dbos_python;
+#[path = "schema/forward.rs"]
+mod forward;
 mod support;
 
 use fireflow_worker::sysdb::schema::app::{self, Part};
@@ -18,7 +20,8 @@ const CREATED: Ready = Ready { level: 125, created: true };
 /// Everything about a schema's objects that a client could notice, one line each. `{s}` is the schema's name.
 async fn describe(client: &Client, schema: &str) -> Vec<String> {
     let sql = "
-        SELECT format('column %s.%s %s%s default %s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
+        SELECT format('column %s.%s, the %s., %s%s default %s', c.relname, a.attname,
+                      row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum), format_type(a.atttypid, a.atttypmod),
                       CASE WHEN a.attnotnull THEN ' not null' END, pg_get_expr(d.adbin, d.adrelid))
           FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
           LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
@@ -52,7 +55,7 @@ async fn describe(client: &Client, schema: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn our_schema_equals_the_one_that_the_python_sdk_makes() {
-    let Some(programs) = dbos_python::programs() else { return };
+    let Some(programs) = dbos_python::programs(dbos_python::VERSION) else { return };
     let (ours, theirs) = (TestDatabase::new().await, TestDatabase::new().await);
     for name in ["dbos", "an odd name"] {
         dbos_python::migrate(&programs, &theirs.url(), name);

@@ -1,15 +1,21 @@
-//! `migrate`: create the schemas.
+//! `migrate`: create the schemas, and bring an older system schema forward.
 
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::{Global, output};
-use crate::worker::Database;
+use crate::{
+    sysdb::schema::{Advanced, Level},
+    worker::{Database, Migrated},
+};
 
-/// Create the DBOS system schema and the application tables where they are missing.
+/// Create the DBOS system schema and the application tables where they are missing, and bring an older system schema to
+/// the newest level.
 ///
-/// An existing system schema at a usable level is left as it is. Safe to run twice, and by two at once.
+/// A system schema that an SDK made at level 100 to 124 is brought to level 125, as the newest SDK would do; rows stay.
+/// Workers of older SDKs (TypeScript 4, Python 2, Rust 0.5 and before) can't use it afterwards: stop them first. Safe to
+/// run twice, by two at once, and again after it was interrupted.
 #[derive(Debug, Args)]
 pub struct Migrate {
     /// Show what would be done, and change nothing
@@ -24,19 +30,31 @@ impl Migrate {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         let settings = global.settings(Vec::new())?;
         let database = Database::connect(&settings).await?;
-        let plan = match self.dry_run {
-            true => database.plan_schemas().await?,
-            false => database.ensure_schemas().await?,
+        let steps = match self.dry_run {
+            true => database.plan_migration().await?,
+            false => {
+                let schema = &settings.database.schema;
+                told(schema, database.migrate_schemas(|level| output::note(begun(schema, level))).await?)
+            }
         };
         if self.json {
-            output::json(&serde_json::json!({"dry_run": self.dry_run, "steps": plan}))?;
-        } else if plan.is_empty() {
+            output::json(&serde_json::json!({"dry_run": self.dry_run, "steps": steps}))?;
+        } else if steps.is_empty() {
             output::line("nothing to do: all schemas are there");
         } else {
-            for step in &plan {
-                output::line(if self.dry_run { step.clone() } else { format!("created {step}") });
-            }
+            steps.iter().for_each(output::line);
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn begun(schema: &str, level: &Level) -> String {
+    let online = if level.is_online() { " (online, may take a while)" } else { "" };
+    format!("schema {schema}: level {}{online}: {}", level.number(), level.purpose())
+}
+
+fn told(schema: &str, Migrated { advanced, created }: Migrated) -> Vec<String> {
+    let advanced =
+        advanced.map(|Advanced { from, to }| format!("brought system schema {schema} from level {from} to {to}"));
+    advanced.into_iter().chain(created.into_iter().map(|made| format!("created {made}"))).collect()
 }

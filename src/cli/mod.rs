@@ -64,7 +64,7 @@ enum Command {
     Run(run::Run),
     /// Try everything on a private PostgreSQL, with nothing to set up
     Dev(dev::Dev),
-    /// Create the schemas in an empty database
+    /// Create the schemas, and bring an older system schema forward
     Migrate(migrate::Migrate),
     /// Check the configuration, the database and its schemas
     Check(check::Check),

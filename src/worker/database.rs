@@ -1,6 +1,6 @@
 //! The databases of a worker: connections, and the schemas in them.
 
-use deadpool_postgres::Pool;
+use deadpool_postgres::{Object, Pool};
 use tokio_postgres::Client;
 
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     postgres,
     sysdb::{
         SystemDatabase,
-        schema::{self, Prefix, SchemaName, State, app},
+        schema::{self, Advanced, Level, Prefix, SchemaName, State, app},
     },
 };
 
@@ -54,6 +54,15 @@ impl SchemaError {
             SchemaError::Pool(_) => true,
         }
     }
+}
+
+/// What a migration did.
+#[derive(Debug)]
+pub struct Migrated {
+    /// The system schema, from one level to another.
+    pub advanced: Option<Advanced>,
+    /// What was made: one line each.
+    pub created: Vec<String>,
 }
 
 /// The databases of a worker.
@@ -127,7 +136,18 @@ impl Database {
     /// # Errors
     /// [`SchemaError`], for a schema that can't be used.
     pub async fn plan_schemas(&self) -> Result<Vec<String>, SchemaError> {
-        let mut plan = schema::plan(&self.inspect().await?, &self.schema)?;
+        self.with_tables(schema::plan(&self.inspect().await?, &self.schema)?).await
+    }
+
+    /// What [`Database::migrate_schemas`] would do, as [`Database::plan_schemas`].
+    ///
+    /// # Errors
+    /// [`SchemaError`], for a schema that can't be brought forward.
+    pub async fn plan_migration(&self) -> Result<Vec<String>, SchemaError> {
+        self.with_tables(schema::plan_forward(&self.inspect().await?, &self.schema)?).await
+    }
+
+    async fn with_tables(&self, mut plan: Vec<String>) -> Result<Vec<String>, SchemaError> {
         for (pool, part) in self.parts() {
             let client = pool.get().await?;
             let missing = app::missing(&**client, &self.prefix, part).await?;
@@ -158,6 +178,21 @@ impl Database {
             );
         }
         Ok(made)
+    }
+
+    /// Bring an older system schema to the newest level, as nothing else does; then [`Database::ensure_schemas`].
+    /// `progress` is told each level before it is run, which may take long.
+    ///
+    /// # Errors
+    /// [`SchemaError`], for a schema that can't be brought forward or not be made.
+    pub async fn migrate_schemas(&self, progress: impl FnMut(&Level)) -> Result<Migrated, SchemaError> {
+        let advanced = {
+            // Taken from the pool for good: it has a lock and no time limit, whatever happens here.
+            let mut client = Object::take(self.pool.get().await?);
+            let client: &mut Client = &mut client;
+            schema::advance(client, &self.schema, progress).await?
+        };
+        Ok(Migrated { advanced, created: self.ensure_schemas().await? })
     }
 
     fn parts(&self) -> Vec<(&Pool, app::Part)> {

@@ -11,7 +11,7 @@ mod running;
 mod signals;
 mod status;
 
-pub use database::{ConnectError, Database, SchemaError};
+pub use database::{ConnectError, Database, Migrated, SchemaError};
 pub use embed::{RunningWorker, Worker};
 pub use identity::Identity;
 pub use lease::LeaseError;

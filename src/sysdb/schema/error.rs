@@ -8,11 +8,7 @@ use super::name::{Prefix, SchemaName};
 #[non_exhaustive]
 pub enum Error {
     /// An older generation of DBOS made it.
-    #[error(
-        "schema {schema} is at level {level}{}, and this version of fireflow-worker can't bring it forward; \
-         the newest DBOS SDK can: dbos migrate",
-        numbered(numbering)
-    )]
+    #[error("schema {schema} is at level {level}{}", advice(numbering))]
     Older {
         /// The schema.
         schema: SchemaName,
@@ -73,14 +69,36 @@ pub enum Error {
         /// How long we waited.
         seconds: u64,
     },
+    /// A transaction of somebody's keeps us from altering a table.
+    #[error(
+        "a table has been in use by a long transaction for {seconds} s; let it end (pg_stat_activity shows it), \
+         then run fireflow-worker migrate again"
+    )]
+    InUse {
+        /// How long we tried.
+        seconds: u64,
+    },
+    /// Not brought all the way forward. What was done is recorded, and done.
+    #[error("schema {schema} could not be brought to level {level}: {error}")]
+    Stopped {
+        /// The schema.
+        schema: SchemaName,
+        /// The level that failed; those below are done.
+        level: i64,
+        /// Why.
+        #[source]
+        error: Box<Error>,
+    },
     /// Somebody else created the same things meanwhile, without the lock.
-    #[error("another process is creating the tables of schema {schema} at this moment; try again")]
+    #[error("another process is creating or altering the tables of schema {schema} at this moment; try again")]
     Raced {
         /// The schema.
         schema: SchemaName,
     },
     /// We may not.
-    #[error("not allowed to create the tables ({0}); let a user who may create them run: fireflow-worker migrate")]
+    #[error(
+        "not allowed to create or alter the tables ({0}); let a user who may, their owner, run: fireflow-worker migrate"
+    )]
     NotAllowed(String),
     /// The database said no.
     #[error(transparent)]
@@ -91,16 +109,23 @@ impl Error {
     /// Whether trying again later may help without anybody doing something.
     pub fn is_transient(&self) -> bool {
         match self {
-            Error::Locked { .. } | Error::Raced { .. } => true,
+            Error::Locked { .. } | Error::InUse { .. } | Error::Raced { .. } => true,
+            Error::Stopped { error, .. } => error.is_transient(),
             Error::Database(error) => crate::postgres::is_transient(error),
             _ => false,
         }
     }
 }
 
-fn numbered(numbering: &Numbering) -> &'static str {
+fn advice(numbering: &Numbering) -> &'static str {
     match numbering {
-        Numbering::PerLanguage => ", of a numbering that each SDK had for itself",
-        Numbering::Shared => "",
+        Numbering::PerLanguage => {
+            ", of a numbering that each SDK had for itself, and this version of fireflow-worker can't bring it forward; \
+             the newest DBOS SDK can: dbos migrate"
+        }
+        Numbering::Shared => {
+            ", older than what fireflow-worker can work with; bring it forward with: fireflow-worker migrate \
+             (--dry-run shows how; workers of DBOS SDKs of that age can't use it afterwards)"
+        }
     }
 }

@@ -5,13 +5,12 @@ use std::collections::{HashMap, HashSet};
 use tokio_postgres::GenericClient;
 
 use super::Error;
+use super::levels::{FIRST_SHARED, comes_after};
 use super::name::SchemaName;
 use super::shape::{Needed, SYSTEM};
 
 /// From here on the columns are all there; later levels only add indexes.
 const FIRST_COMPLETE_LEVEL: i64 = 123;
-/// From here on every SDK means the same by a number.
-const FIRST_SHARED_LEVEL: i64 = 100;
 
 /// What a recorded level means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +59,25 @@ pub enum State {
 /// # Errors
 /// Only those of the database.
 pub async fn inspect(client: &impl GenericClient, schema: &SchemaName) -> Result<State, Error> {
+    let tables = columns(client, schema).await?;
+    if tables.is_empty() {
+        return Ok(State::Empty);
+    }
+    if !tables.get("dbos_migrations").is_some_and(|columns| columns.contains("version")) {
+        return Ok(judge(&tables, None));
+    }
+    // One row at all times; a maximum is right also should there be several.
+    let sql = format!("SELECT max(version)::bigint FROM {}.dbos_migrations", schema.quoted());
+    let level = client.query_one(&sql, &[]).await?.get(0);
+    // Once more, after the level: a migration may be running, and a level promises what was there when it was recorded.
+    Ok(judge(&columns(client, schema).await?, level))
+}
+
+/// The columns of the system tables that are there.
+async fn columns(
+    client: &impl GenericClient,
+    schema: &SchemaName,
+) -> Result<HashMap<String, HashSet<String>>, tokio_postgres::Error> {
     // The catalogue's own snapshot; no lock on the tables themselves.
     let sql = "SELECT c.relname::text, a.attname::text
                  FROM pg_catalog.pg_class c
@@ -71,24 +89,16 @@ pub async fn inspect(client: &impl GenericClient, schema: &SchemaName) -> Result
         tables.entry(row.get(0)).or_default().insert(row.get(1));
     }
     tables.retain(|table, _| SYSTEM.iter().any(|(known, _)| known == table));
-    if tables.is_empty() {
-        return Ok(State::Empty);
-    }
-    let level = if tables.get("dbos_migrations").is_some_and(|columns| columns.contains("version")) {
-        // One row at all times; a maximum is right also should there be several.
-        let sql = format!("SELECT max(version)::bigint FROM {}.dbos_migrations", schema.quoted());
-        client.query_one(&sql, &[]).await?.get::<_, Option<i64>>(0)
-    } else {
-        None
-    };
-    Ok(judge(&tables, level))
+    Ok(tables)
 }
 
 fn judge(tables: &HashMap<String, HashSet<String>>, level: Option<i64>) -> State {
     if tables.get("workflow_status").is_some_and(|columns| columns.contains("shard_key")) {
         return State::Sharded;
     }
-    let mut missing: Vec<String> = SYSTEM.iter().flat_map(|needed| lacking(needed, tables.get(needed.0))).collect();
+    let lacks =
+        |level| SYSTEM.iter().flat_map(|needed| lacking(needed, tables.get(needed.0), level)).collect::<Vec<_>>();
+    let mut missing = lacks(i64::MAX);
     let level = match level {
         Some(level) if level > 0 => level,
         _ => {
@@ -98,14 +108,18 @@ fn judge(tables: &HashMap<String, HashSet<String>>, level: Option<i64>) -> State
             return State::HalfMade { missing };
         }
     };
-    if level < FIRST_SHARED_LEVEL {
+    if level < FIRST_SHARED {
         return State::Older { level, numbering: Numbering::PerLanguage };
     }
     if missing.is_empty() {
         return State::Usable { level };
     }
     if level < FIRST_COMPLETE_LEVEL {
-        return State::Older { level, numbering: Numbering::Shared };
+        let missing = lacks(level);
+        return match missing.is_empty() {
+            true => State::Older { level, numbering: Numbering::Shared },
+            false => State::HalfMade { missing },
+        };
     }
     if level > super::migrate::BASELINE_LEVEL {
         return State::TooNew { level, missing };
@@ -113,13 +127,14 @@ fn judge(tables: &HashMap<String, HashSet<String>>, level: Option<i64>) -> State
     State::HalfMade { missing }
 }
 
-/// What a table lacks of what we need, in words.
-pub(super) fn lacking((table, columns): &Needed, present: Option<&HashSet<String>>) -> Vec<String> {
+/// What a table lacks of what we need and this level promises, in words.
+fn lacking((table, columns): &Needed, present: Option<&HashSet<String>>, level: i64) -> Vec<String> {
     match present {
+        None if comes_after(level, table, None) => Vec::new(),
         None => vec![format!("table {table}")],
         Some(present) => columns
             .iter()
-            .filter(|column| !present.contains(**column))
+            .filter(|column| !present.contains(**column) && !comes_after(level, table, Some(column)))
             .map(|column| format!("column {table}.{column}"))
             .collect(),
     }

@@ -12,7 +12,7 @@ pub(super) const SYSTEM_KEY: i64 = 1_234_567_890;
 pub(super) const APP_KEY: i64 = 0x6669_7265_666c_6f77;
 
 /// An SDK that builds indexes on a large table may take hours; whoever waits here wants to know sooner.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A transaction that holds the lock until it ends, or nothing when somebody else has it.
@@ -47,4 +47,22 @@ pub(super) async fn locked<T>(
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Take the lock for the session, over several transactions. Tried for, not waited for, as above.
+pub(super) async fn lock_session(client: &Client, key: i64) -> Result<(), Error> {
+    let start = Instant::now();
+    while !client.query_one("SELECT pg_try_advisory_lock($1)", &[&key]).await?.get::<_, bool>(0) {
+        if start.elapsed() > PATIENCE {
+            return Err(Error::Locked { seconds: PATIENCE.as_secs() });
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
+/// Give the session's lock back. Where the session has ended, the lock has as well.
+pub(super) async fn unlock_session(client: &Client, key: i64) -> Result<(), Error> {
+    client.query_one("SELECT pg_advisory_unlock($1)", &[&key]).await?;
+    Ok(())
 }

@@ -62,7 +62,7 @@ pub fn plan(state: &State, schema: &SchemaName) -> Result<Vec<String>, Error> {
 }
 
 /// The state as it is good for work; nothing when the schema has yet to be made.
-fn accept(state: &State, schema: &SchemaName) -> Result<Option<Ready>, Error> {
+pub(super) fn accept(state: &State, schema: &SchemaName) -> Result<Option<Ready>, Error> {
     let schema = schema.clone();
     Err(match state {
         State::Empty => return Ok(None),
@@ -83,17 +83,21 @@ async fn create(transaction: &Transaction<'_>, schema: &SchemaName) -> Result<()
     transaction.batch_execute(&BASELINE.replace("{schema}", schema.quoted())).await
 }
 
-fn explain(error: tokio_postgres::Error, schema: &SchemaName) -> Error {
+pub(super) fn explain(error: tokio_postgres::Error, schema: &SchemaName) -> Error {
     // SDKs of other languages create without the lock.
     let raced = [
         SqlState::DUPLICATE_SCHEMA,
         SqlState::DUPLICATE_TABLE,
         SqlState::DUPLICATE_OBJECT,
         SqlState::DUPLICATE_FUNCTION,
+        SqlState::DUPLICATE_COLUMN,
         SqlState::UNIQUE_VIOLATION,
+        SqlState::T_R_DEADLOCK_DETECTED,
     ];
+    // Two that replace the same function.
+    let replaced = error.as_db_error().is_some_and(|server| server.message() == "tuple concurrently updated");
     match error.code() {
-        Some(code) if raced.contains(code) => Error::Raced { schema: schema.clone() },
+        Some(code) if replaced || raced.contains(code) => Error::Raced { schema: schema.clone() },
         _ => not_allowed(error),
     }
 }

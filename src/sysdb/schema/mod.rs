@@ -1,17 +1,21 @@
 //! The tables: what a database holds, whether we can work with it, and making them where there are none.
 //!
-//! The system schema belongs to DBOS, whose SDKs bring it forward. We make it when there is none, use it when it has
-//! what we need, and never alter one that exists. The application tables belong to Fireflow, and one to us.
+//! The system schema belongs to DBOS. We make it when there is none, and use it when it has what we need; one that exists
+//! is only altered by [`advance`], when somebody asks for that. The application tables belong to Fireflow, and one to us.
 
 pub mod app;
 mod error;
+mod forward;
 mod inspect;
+mod levels;
 mod lock;
 mod migrate;
 mod name;
 mod shape;
 
 pub use error::Error;
+pub use forward::{Advanced, advance, pending, plan_forward};
 pub use inspect::{Numbering, State, inspect};
+pub use levels::Level;
 pub use migrate::{BASELINE_LEVEL, Ready, ensure, plan};
 pub use name::{NameError, Prefix, SchemaName};

@@ -1,0 +1,177 @@
+//! Brings a schema of an older generation forward, level by level. Only on request: workers of older SDKs may still
+//! use it.
+//!
+//! Every level is recorded with what it did, or, where that can't be one transaction, after what can be done again. So
+//! a run that is killed anywhere can be run again.
+
+use std::time::{Duration, Instant};
+
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, GenericClient};
+
+use super::inspect::{Numbering, State, inspect};
+use super::levels::{Kind, Level, above};
+use super::lock::{PATIENCE, SYSTEM_KEY, lock_session, unlock_session};
+use super::migrate::{accept, explain, not_allowed, plan};
+use super::name::SchemaName;
+use super::{BASELINE_LEVEL, Error};
+
+/// Who waits for a table's lock makes all others wait behind him, also those who only read; so not for long at a time.
+const LOCK_TIMEOUT: &str = "3s";
+/// Time for those who had to wait.
+const GIVE_WAY: Duration = Duration::from_secs(1);
+
+/// A schema was brought forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advanced {
+    /// The level that it recorded.
+    pub from: i64,
+    /// The level that it records now.
+    pub to: i64,
+}
+
+/// The levels that a schema in this state lacks; none for one that has yet to be made, which is made at the newest.
+///
+/// # Errors
+/// A schema that can't be brought forward.
+pub fn pending(state: &State, schema: &SchemaName) -> Result<&'static [Level], Error> {
+    match state {
+        State::Empty => Ok(&[]),
+        State::Usable { level } | State::Older { level, numbering: Numbering::Shared } => Ok(above(*level)),
+        _ => accept(state, schema).map(|_| [].as_slice()),
+    }
+}
+
+/// What would be done to a schema in this state, to have it at the newest level: a line for each statement.
+///
+/// # Errors
+/// As [`pending`].
+pub fn plan_forward(state: &State, schema: &SchemaName) -> Result<Vec<String>, Error> {
+    if *state == State::Empty {
+        return plan(state, schema);
+    }
+    let lines = |level: &Level| {
+        let how = if level.is_online() { "online" } else { "in a transaction" };
+        let head = format!("level {}, {how}", level.number());
+        level.statements(schema).into_iter().map(move |statement| format!("{head}: {statement}")).collect::<Vec<_>>()
+    };
+    Ok(pending(state, schema)?.iter().flat_map(lines).collect())
+}
+
+/// Bring a schema at a shared level to the newest one; `progress` is told each level before it is run. `None` when
+/// there is nothing to bring forward: no schema, or the newest.
+///
+/// Safe to call from several processes at once, and again after one was killed. The connection should be closed
+/// afterwards: it has no limit on the time of statements any more, and a caller that is dropped in the middle leaves
+/// it with the lock.
+///
+/// # Errors
+/// The schema is of another kind, may not be altered, or is in the way of somebody.
+pub async fn advance(
+    client: &mut Client,
+    schema: &SchemaName,
+    progress: impl FnMut(&Level),
+) -> Result<Option<Advanced>, Error> {
+    // Neither lock nor rights for what is there.
+    if pending(&inspect(client, schema).await?, schema)?.is_empty() {
+        return Ok(None);
+    }
+    // An index on a large table takes its time.
+    client.batch_execute("SET statement_timeout = 0").await?;
+    lock_session(client, SYSTEM_KEY).await?;
+    let outcome = climb(client, schema, progress).await;
+    let unlocked = unlock_session(client, SYSTEM_KEY).await;
+    let advanced = outcome?;
+    unlocked?;
+    Ok(advanced)
+}
+
+async fn climb(
+    client: &mut Client,
+    schema: &SchemaName,
+    mut progress: impl FnMut(&Level),
+) -> Result<Option<Advanced>, Error> {
+    // Somebody may have done it, or a part, while we tried for the lock.
+    let levels = pending(&inspect(client, schema).await?, schema)?;
+    let from = recorded(client, schema).await?;
+    for level in levels {
+        // SDKs of other languages migrate without the lock.
+        if recorded(client, schema).await? >= level.number() {
+            continue;
+        }
+        progress(level);
+        let stopped = |error| Error::Stopped { schema: schema.clone(), level: level.number(), error: Box::new(error) };
+        match level.kind() {
+            Kind::Transaction => in_transaction(client, schema, level).await.map_err(stopped)?,
+            Kind::Builds(_) | Kind::Drops => online(client, schema, level).await.map_err(stopped)?,
+        }
+        tracing::info!(%schema, level = level.number(), "brought the system schema forward");
+    }
+    // What is there counts, not what was run: a file of an SDK's may have done otherwise.
+    accept(&inspect(client, schema).await?, schema)?;
+    let to = recorded(client, schema).await?;
+    Ok((to > from).then_some(Advanced { from, to }))
+}
+
+async fn in_transaction(client: &mut Client, schema: &SchemaName, level: &Level) -> Result<(), Error> {
+    let sql = format!("SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; {}", level.sql(schema));
+    let start = Instant::now();
+    loop {
+        let transaction = client.transaction().await?;
+        let outcome = transaction.batch_execute(&sql).await;
+        match outcome {
+            Ok(()) => {
+                // Last, as the SDKs do: in another order two that migrate without a lock would block each other.
+                record(&transaction, schema, level.number()).await?;
+                return Ok(transaction.commit().await?);
+            }
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                transaction.rollback().await?;
+                if start.elapsed() > PATIENCE {
+                    return Err(Error::InUse { seconds: PATIENCE.as_secs() });
+                }
+                tracing::info!(level = level.number(), "somebody holds a table for long; trying again");
+                tokio::time::sleep(GIVE_WAY).await;
+            }
+            Err(error) => return Err(explain(error, schema)),
+        }
+    }
+}
+
+async fn online(client: &Client, schema: &SchemaName, level: &Level) -> Result<(), Error> {
+    if let Kind::Builds(index) = level.kind() {
+        drop_invalid(client, schema, index).await?;
+    }
+    client.batch_execute(&level.sql(schema)).await.map_err(|error| explain(error, schema))?;
+    record(client, schema, level.number()).await
+}
+
+/// A build that was interrupted leaves an index that is never used, and is in the way of the next one.
+async fn drop_invalid(client: &Client, schema: &SchemaName, index: &str) -> Result<(), Error> {
+    let sql = "SELECT 1
+                 FROM pg_catalog.pg_index i
+                 JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                WHERE NOT i.indisvalid AND n.nspname = $1 AND c.relname = $2";
+    if client.query_opt(sql, &[&schema.name(), &index]).await?.is_some() {
+        tracing::info!(%schema, index, "dropping what an interrupted build left of an index");
+        let sql = format!("DROP INDEX CONCURRENTLY IF EXISTS {}.{index}", schema.quoted());
+        client.batch_execute(&sql).await.map_err(not_allowed)?;
+    }
+    Ok(())
+}
+
+async fn recorded(client: &impl GenericClient, schema: &SchemaName) -> Result<i64, Error> {
+    let sql = format!("SELECT max(version)::bigint FROM {}.dbos_migrations", schema.quoted());
+    Ok(client.query_one(&sql, &[]).await?.get::<_, Option<i64>>(0).unwrap_or(0))
+}
+
+/// The number only ever grows, whoever else writes it.
+async fn record(client: &impl GenericClient, schema: &SchemaName, level: i64) -> Result<(), Error> {
+    debug_assert!(level <= BASELINE_LEVEL);
+    let table = format!("{}.dbos_migrations", schema.quoted());
+    let sql =
+        format!("UPDATE {table} SET version = $1 WHERE version < $1 AND version = (SELECT max(version) FROM {table})");
+    client.execute(&sql, &[&level]).await.map_err(not_allowed)?;
+    Ok(())
+}

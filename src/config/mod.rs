@@ -82,6 +82,17 @@ impl std::fmt::Debug for Database {
     }
 }
 
+/// Whose limits hold for the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LimitSource {
+    /// Those in the database, if the queue is registered there: for all executors the same, and changed while they run.
+    #[default]
+    Registered,
+    /// Those of this configuration.
+    Configured,
+}
+
 /// `[queue]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -95,6 +106,9 @@ pub struct Queue {
     /// Pause between looks at the queue while there is nothing to do.
     #[serde(with = "duration")]
     pub polling_interval: Duration,
+    /// Whose limits hold: with `Registered`, those above only where the queue isn't registered. `worker_concurrency` is
+    /// never exceeded.
+    pub limits: LimitSource,
 }
 
 impl Default for Queue {
@@ -104,6 +118,7 @@ impl Default for Queue {
             concurrency: 100,
             worker_concurrency: 5,
             polling_interval: Duration::from_secs(1),
+            limits: LimitSource::default(),
         }
     }
 }

@@ -80,10 +80,10 @@ WITH latest AS (
    WHERE application_name = $5 OR application_name IS NULL
    ORDER BY version_timestamp DESC LIMIT 1
 ), budget AS (
-  SELECT GREATEST(0, LEAST($9::bigint, COALESCE($10::bigint - (
+  SELECT GREATEST(0, LEAST($9::bigint, CASE WHEN $10::bigint IS NOT NULL THEN $10::bigint - (
     SELECT count(*) FROM {s}.workflow_status
      WHERE queue_name = $1 AND status = 'PENDING'
-       AND (application_name = $5 OR application_name IS NULL OR application_name = '')), $9::bigint))) AS rows
+       AND (application_name = $5 OR application_name IS NULL OR application_name = '')) END)) AS rows
 ), pick AS (
   SELECT workflow_uuid FROM {s}.workflow_status
    WHERE queue_name = $1 AND status = 'ENQUEUED'

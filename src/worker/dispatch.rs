@@ -8,14 +8,17 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
 use super::{
+    limits::InForce,
     running::{Place, Running},
     status::{Count, Status},
 };
 use crate::{
-    config::Queue,
     durable::{Control, Family, MailRoom, Slot, Slots, Stop, Workflow},
     execution::Executor,
-    sysdb::{Checkpoint, Claim, ClaimScope, Claimed, Finish, INTERNAL_QUEUE, SystemDatabase, Write, WriterHandle},
+    sysdb::{
+        Checkpoint, Claim, ClaimScope, Claimed, Finish, INTERNAL_QUEUE, QueueLimits, SysdbError, SystemDatabase, Write,
+        WriterHandle,
+    },
     wire::{Failure, Format},
 };
 
@@ -31,7 +34,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 pub(super) struct Dispatcher {
     pub sysdb: SystemDatabase,
     pub scope: ClaimScope,
-    pub queue: Queue,
+    pub queue: String,
+    pub limits: InForce,
     pub slots: Slots,
     pub max_waiting: u32,
     pub max_attempts: u32,
@@ -69,12 +73,20 @@ impl Dispatcher {
         let mut contention = CONTENTION.0;
         let mut backoff = BACKOFF.0;
         let mut internal = true; // the internal queue is looked at once a polling interval, not on every wake-up
+        let mut changes = self.limits.clone();
         loop {
             let slots = tokio::select! {
                 slots = self.slots.take_free() => slots,
                 () = stop.cancelled() => return,
             };
-            let pause = match self.round(slots, internal).await {
+            let Some(limits) = changes.borrow_and_update().clone() else {
+                drop(slots);
+                tokio::select! {
+                    Ok(()) = changes.changed() => continue,
+                    () = stop.cancelled() => return,
+                }
+            };
+            let pause = match self.round(slots, &limits, internal).await {
                 Ok(Round::Full) => {
                     (contention, backoff) = (CONTENTION.0, BACKOFF.0);
                     continue;
@@ -82,7 +94,7 @@ impl Dispatcher {
                 Ok(Round::Drained) => {
                     (contention, backoff) = (CONTENTION.0, BACKOFF.0);
                     internal = false;
-                    self.queue.polling_interval
+                    limits.polling_interval
                 }
                 Ok(Round::Contended) => {
                     contention = (contention * 2).min(CONTENTION.1);
@@ -101,13 +113,14 @@ impl Dispatcher {
             tokio::select! {
                 () = tokio::time::sleep(pause) => internal = true,
                 () = self.wake.notified() => {}
+                Ok(()) = changes.changed() => {}
                 () = self.starter.running.ended.notified() => tokio::time::sleep(AFTER_END).await,
                 () = stop.cancelled() => return,
             }
         }
     }
 
-    async fn round(&self, mut slots: Vec<Slot>, internal: bool) -> Result<Round, crate::sysdb::SysdbError> {
+    async fn round(&self, mut slots: Vec<Slot>, limits: &QueueLimits, internal: bool) -> Result<Round, SysdbError> {
         if self.starter.mail.waiting() >= self.max_waiting as usize {
             return Ok(Round::Drained);
         }
@@ -122,7 +135,10 @@ impl Dispatcher {
         if slots.is_empty() {
             return Ok(Round::Full);
         }
-        let claim = Claim { queue: &self.queue.name, limit: wanted(&slots), concurrency: Some(self.queue.concurrency) };
+        if limits.is_paused() {
+            return Ok(Round::Drained);
+        }
+        let claim = Claim { queue: &self.queue, limit: wanted(&slots), concurrency: limits.concurrency };
         let Ok(claimed) = self.sysdb.claim(&self.scope, &claim).await? else { return Ok(Round::Contended) };
         let full = claimed.len() >= slots.len();
         self.start(claimed, &mut slots);

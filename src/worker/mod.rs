@@ -6,6 +6,7 @@ mod dispatch;
 mod identity;
 mod lease;
 mod lifecycle;
+mod limits;
 mod running;
 mod signals;
 mod status;

@@ -1,0 +1,63 @@
+//! Limits of a queue, and the table in which DBOS keeps them for everyone.
+
+use std::time::Duration;
+
+use tokio_postgres::Row;
+
+use super::{SysdbError, SystemDatabase};
+
+/// Pauses between looks that a registered queue may ask for; what lies outside is brought inside.
+const POLLING: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(600));
+
+/// How much of a queue may run. `None` is no limit of that kind, and 0 stops claims.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueLimits {
+    /// Most rows of the queue that are PENDING at once, over all executors of the application.
+    pub concurrency: Option<u32>,
+    /// Most executions of the queue that run at once in one process.
+    pub worker_concurrency: Option<u32>,
+    /// Pause between looks at the queue while there is nothing to do.
+    pub polling_interval: Duration,
+}
+
+impl QueueLimits {
+    /// Whether nothing may be claimed at all.
+    pub fn is_paused(&self) -> bool {
+        self.concurrency == Some(0) || self.worker_concurrency == Some(0)
+    }
+}
+
+/// $1 queue, $2 application. A queue of another application is none of ours: names are unique over all of them.
+const REGISTERED: &str = "
+SELECT concurrency, worker_concurrency, polling_interval_sec
+  FROM {s}.queues
+ WHERE name = $1 AND (application_name = $2 OR application_name IS NULL OR application_name = '')";
+
+impl SystemDatabase {
+    /// The limits under which a queue is registered; `None` when it isn't, or belongs to another application.
+    pub async fn registered_limits(&self, queue: &str, application: &str) -> Result<Option<QueueLimits>, SysdbError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(&self.sql(REGISTERED)).await?;
+        let row = client.query_opt(&statement, &[&queue, &application]).await?;
+        Ok(row.as_ref().map(read).transpose()?)
+    }
+}
+
+fn read(row: &Row) -> Result<QueueLimits, tokio_postgres::Error> {
+    Ok(QueueLimits {
+        concurrency: count(row, "concurrency")?,
+        worker_concurrency: count(row, "worker_concurrency")?,
+        polling_interval: seconds(row.try_get("polling_interval_sec")?).clamp(POLLING.0, POLLING.1),
+    })
+}
+
+/// Less than none is none.
+fn count(row: &Row, column: &str) -> Result<Option<u32>, tokio_postgres::Error> {
+    let value: Option<i32> = row.try_get(column)?;
+    Ok(value.map(|value| u32::try_from(value).unwrap_or(0)))
+}
+
+/// What is no time (negative, not a number) is none at all; what is beyond all bounds, very long.
+fn seconds(value: f64) -> Duration {
+    if value > 0.0 { Duration::try_from_secs_f64(value).unwrap_or(Duration::MAX) } else { Duration::ZERO }
+}

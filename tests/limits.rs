@@ -159,3 +159,65 @@ async fn the_configuration_holds_where_it_is_wanted_or_the_queue_is_not_ours() {
     assert_eq!(bench.ledger.most().await, 3);
     assert!(worker.stop().await.success());
 }
+
+/// The largest number of starts within any stretch of `period` milliseconds, by the database's clock.
+async fn most_starts(bench: &Bench, period: i64) -> i64 {
+    let sql = "SELECT max((SELECT count(*) FROM dbos.workflow_status o
+                            WHERE o.queue_name = $1 AND o.started_at_epoch_ms > w.started_at_epoch_ms - $2::bigint
+                              AND o.started_at_epoch_ms <= w.started_at_epoch_ms))
+                 FROM dbos.workflow_status w WHERE queue_name = $1";
+    bench.client.sql().query_one(sql, &[&QUEUE, &period]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn a_rate_limit_holds_over_two_workers_and_counts_what_others_started() {
+    let bench = Bench::new().await;
+    bench.ledger.release_all();
+    bench.register("rate_limit_max = 4, rate_limit_period_sec = 0.7").await;
+    // One of theirs has just started under the same limit, and counts; those without the limit, or long ago, don't.
+    let theirs = "INSERT INTO dbos.workflow_status (workflow_uuid, status, name, queue_name, rate_limited,
+                         started_at_epoch_ms)
+                  SELECT id, 'SUCCESS', 'theirs', $1, limited, (extract(epoch FROM now()) * 1000)::bigint + later
+                    FROM (VALUES ('t1', TRUE, 600000), ('t2', FALSE, 600000), ('t3', TRUE, -600000)) t(id, limited, later)";
+    bench.client.execute(theirs, &[&QUEUE]).await;
+    let ids: Vec<String> = (1..=15).map(|n| format!("EX{n}")).collect();
+    bench.enqueue(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let first = bench.worker("w1", &[]).await;
+    let second = bench.worker("w2", &[]).await;
+    in_force(&first, r#"rate_limit=4 per 700ms"#).await;
+    bench.client.until_count("ENQUEUED", 0).await;
+    bench.client.until_count("PENDING", 0).await;
+    bench.client.execute("DELETE FROM dbos.workflow_status WHERE name = 'theirs'", &[]).await;
+
+    assert_eq!(most_starts(&bench, 700).await, 3, "and one of theirs");
+    let marked = "SELECT count(*) FROM dbos.workflow_status WHERE queue_name = $1 AND rate_limited";
+    assert!(bench.client.comes_true(marked, &[&QUEUE], 15).await);
+    assert_eq!((bench.ledger.executions().await, bench.ledger.not_once().await), (15, vec![]));
+
+    // 0 stops claims, and without the limit they come as fast as there are slots.
+    bench.register("rate_limit_max = 0").await;
+    in_force(&first, "rate_limit=0 per 700ms").await;
+    in_force(&second, "rate_limit=0 per 700ms").await;
+    bench.enqueue(&["EX16"]).await;
+    bench.look().await;
+    assert_eq!(bench.client.row("EX16").await.unwrap().status, "ENQUEUED");
+    bench.register("rate_limit_max = NULL").await;
+    bench.client.until("EX16", "SUCCESS").await;
+    assert!(bench.client.comes_true(marked, &[&QUEUE], 15).await, "a claim without the limit doesn't count for it");
+    for worker in [first, second] {
+        assert!(!worker.log().contains("ERROR"), "{}", worker.log());
+        assert!(worker.stop().await.success());
+    }
+}
+
+#[tokio::test]
+async fn a_configured_rate_limit_holds() {
+    let bench = Bench::new().await;
+    bench.ledger.release_all();
+    bench.client.execute("DELETE FROM dbos.queues", &[]).await;
+    bench.enqueue(&["a", "b", "c", "d", "e"]).await;
+    let worker = bench.worker("w1", &[("queue.rate_limit", "2 per 500ms")]).await;
+    bench.client.until_count("SUCCESS", 5).await;
+    assert_eq!(most_starts(&bench, 500).await, 2);
+    assert!(worker.stop().await.success());
+}

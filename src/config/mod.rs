@@ -7,6 +7,7 @@
 mod duration;
 mod error;
 mod layers;
+mod rate;
 mod validate;
 
 use std::{net::SocketAddr, time::Duration};
@@ -103,6 +104,9 @@ pub struct Queue {
     pub concurrency: u32,
     /// Most executions that run at once in this process. One that waits for its start signal doesn't count.
     pub worker_concurrency: u32,
+    /// Most executions of this queue that start within a time, over all workers of the application.
+    #[serde(with = "rate", skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<crate::sysdb::RateLimit>,
     /// Pause between looks at the queue while there is nothing to do.
     #[serde(with = "duration")]
     pub polling_interval: Duration,
@@ -117,6 +121,7 @@ impl Default for Queue {
             name: "fireflow-executions".into(),
             concurrency: 100,
             worker_concurrency: 5,
+            rate_limit: None,
             polling_interval: Duration::from_secs(1),
             limits: LimitSource::default(),
         }

@@ -2,7 +2,7 @@
 
 use tokio_postgres::{IsolationLevel, Row, error::SqlState};
 
-use super::{Owner, OwnerToken, SysdbError, SystemDatabase, WorkflowId};
+use super::{Owner, OwnerToken, RateLimit, SysdbError, SystemDatabase, WorkflowId};
 
 /// Which rows this worker may take.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub struct ClaimScope {
     pub max_input: i64,
 }
 
-/// One claim: from which queue, how many, under which global limit.
+/// One claim: from which queue, how many, under which limits over all executors.
 #[derive(Clone, Debug)]
 pub struct Claim<'a> {
     /// The queue.
@@ -32,6 +32,8 @@ pub struct Claim<'a> {
     pub limit: u32,
     /// Most rows of this queue that may be PENDING over all executors.
     pub concurrency: Option<u32>,
+    /// Most rows of this queue that may be claimed within a time.
+    pub rate: Option<RateLimit>,
 }
 
 /// A row that now belongs to this process.
@@ -69,9 +71,10 @@ pub struct Claimed {
 pub struct Contended;
 
 /// $1 queue, $2 token, $3 executor, $4 version, $5 application, $6 workflows, $7 class, $8 formats, $9 free slots,
-/// $10 global limit or NULL, $11 largest input.
+/// $10 global limit or NULL, $11 largest input, $12 most starts or NULL in $13 milliseconds.
 ///
-/// Rides `idx_workflow_status_in_flight_v2` twice: the PENDING count, and the ENQUEUED rows in priority and age order.
+/// Rides `idx_workflow_status_in_flight_v2` twice: the PENDING count, and the ENQUEUED rows in priority and age order; and
+/// `idx_workflow_status_rate_limited` for the starts.
 /// `''` counts as NULL in name columns. What isn't ours to run stays ENQUEUED for others: names, classes and
 /// serialisations are part of the predicate, since a claimed row that can't be run would hold a slot for ever.
 const CLAIM: &str = r"
@@ -83,6 +86,11 @@ WITH latest AS (
   SELECT GREATEST(0, LEAST($9::bigint, CASE WHEN $10::bigint IS NOT NULL THEN $10::bigint - (
     SELECT count(*) FROM {s}.workflow_status
      WHERE queue_name = $1 AND status = 'PENDING'
+       AND (application_name = $5 OR application_name IS NULL OR application_name = '')) END,
+    CASE WHEN $12::bigint IS NOT NULL THEN $12::bigint - (
+    SELECT count(*) FROM {s}.workflow_status
+     WHERE queue_name = $1 AND rate_limited AND status NOT IN ('ENQUEUED', 'DELAYED')
+       AND started_at_epoch_ms > {now} - $13::bigint
        AND (application_name = $5 OR application_name IS NULL OR application_name = '')) END)) AS rows
 ), pick AS (
   SELECT workflow_uuid FROM {s}.workflow_status
@@ -100,7 +108,7 @@ WITH latest AS (
 )
 UPDATE {s}.workflow_status w
    SET status = 'PENDING', owner_xid = $2, executor_id = $3, application_version = $4,
-       application_name = COALESCE(NULLIF(w.application_name, ''), $5), rate_limited = FALSE,
+       application_name = COALESCE(NULLIF(w.application_name, ''), $5), rate_limited = $12::bigint IS NOT NULL,
        recovery_attempts = COALESCE(w.recovery_attempts, 0) + 1,
        started_at_epoch_ms = {now}, updated_at = {now},
        workflow_deadline_epoch_ms = COALESCE(w.workflow_deadline_epoch_ms, {now} + w.workflow_timeout_ms)
@@ -115,7 +123,7 @@ RETURNING w.workflow_uuid, w.name, w.serialization, w.priority, w.created_at,
 impl SystemDatabase {
     /// Claim rows, highest priority and oldest first.
     ///
-    /// Without a global limit: one statement, READ COMMITTED, SKIP LOCKED. With one, the SDKs' own protocol for shared
+    /// Without a limit over all executors: one statement, READ COMMITTED, SKIP LOCKED. With one, the SDKs' own protocol for shared
     /// budgets: REPEATABLE READ and NOWAIT, so that of two overlapping claimers one fails and neither overspends.
     ///
     /// # Errors
@@ -133,14 +141,16 @@ impl SystemDatabase {
     }
 
     async fn try_claim(&self, scope: &ClaimScope, claim: &Claim<'_>) -> Result<Vec<Claimed>, SysdbError> {
-        let shared = claim.concurrency.is_some();
+        let shared = claim.concurrency.is_some() || claim.rate.is_some();
         let statement = self.sql(&CLAIM.replace("{wait}", if shared { "NOWAIT" } else { "SKIP LOCKED" }));
         let token = OwnerToken::fresh();
         let limit = i64::from(claim.limit);
         let concurrency = claim.concurrency.map(i64::from);
+        let starts = claim.rate.map(|rate| i64::from(rate.max));
+        let period = claim.rate.map(|rate| i64::try_from(rate.period.as_millis()).unwrap_or(i64::MAX));
         let mut client = self.client().await?;
         let statement = client.prepare_cached(&statement).await?;
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 11] = [
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 13] = [
             &claim.queue,
             &token.as_str(),
             &scope.executor,
@@ -152,6 +162,8 @@ impl SystemDatabase {
             &limit,
             &concurrency,
             &scope.max_input,
+            &starts,
+            &period,
         ];
         let rows = if shared {
             let transaction =

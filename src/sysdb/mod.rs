@@ -29,7 +29,7 @@ pub use ids::{Owner, OwnerToken, WorkflowId};
 pub use messages::{CHANNEL as MESSAGES, Message};
 pub use notify::Notifier;
 pub use query::{Astray, Cause, WorkflowView};
-pub use queues::QueueLimits;
+pub use queues::{QueueLimits, RateLimit};
 pub use settle::Taken;
 pub use version::Registration;
 pub use writer::{Writer, WriterHandle};

@@ -1,6 +1,6 @@
 //! Limits of a queue, and the table in which DBOS keeps them for everyone.
 
-use std::time::Duration;
+use std::{fmt, str::FromStr, time::Duration};
 
 use tokio_postgres::Row;
 
@@ -9,6 +9,37 @@ use super::{SysdbError, SystemDatabase};
 /// Pauses between looks that a registered queue may ask for; what lies outside is brought inside.
 const POLLING: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(600));
 
+/// At most so many starts within any stretch of this length, over all executors, by the database's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Most starts.
+    pub max: u32,
+    /// Length of the stretch, more than nothing.
+    pub period: Duration,
+}
+
+impl fmt::Display for RateLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} per {}", self.max, humantime::format_duration(self.period))
+    }
+}
+
+/// A text is no rate limit.
+#[derive(Debug, thiserror::Error)]
+#[error("expected a number of starts and a duration, such as \"100 per 1m\" or \"5 per 250ms\"")]
+pub struct RateLimitError;
+
+impl FromStr for RateLimit {
+    type Err = RateLimitError;
+
+    fn from_str(text: &str) -> Result<RateLimit, RateLimitError> {
+        let (max, period) = text.split_once(" per ").ok_or(RateLimitError)?;
+        let max = max.trim().parse().map_err(|_| RateLimitError)?;
+        let period = humantime::parse_duration(period.trim()).map_err(|_| RateLimitError)?;
+        if period.is_zero() { Err(RateLimitError) } else { Ok(RateLimit { max, period }) }
+    }
+}
+
 /// How much of a queue may run. `None` is no limit of that kind, and 0 stops claims.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QueueLimits {
@@ -16,6 +47,8 @@ pub struct QueueLimits {
     pub concurrency: Option<u32>,
     /// Most executions of the queue that run at once in one process.
     pub worker_concurrency: Option<u32>,
+    /// Most starts within a time, over all executors of the application.
+    pub rate: Option<RateLimit>,
     /// Pause between looks at the queue while there is nothing to do.
     pub polling_interval: Duration,
 }
@@ -23,13 +56,13 @@ pub struct QueueLimits {
 impl QueueLimits {
     /// Whether nothing may be claimed at all.
     pub fn is_paused(&self) -> bool {
-        self.concurrency == Some(0) || self.worker_concurrency == Some(0)
+        self.concurrency == Some(0) || self.worker_concurrency == Some(0) || self.rate.is_some_and(|rate| rate.max == 0)
     }
 }
 
 /// $1 queue, $2 application. A queue of another application is none of ours: names are unique over all of them.
 const REGISTERED: &str = "
-SELECT concurrency, worker_concurrency, polling_interval_sec
+SELECT concurrency, worker_concurrency, rate_limit_max, rate_limit_period_sec, polling_interval_sec
   FROM {s}.queues
  WHERE name = $1 AND (application_name = $2 OR application_name IS NULL OR application_name = '')";
 
@@ -47,6 +80,7 @@ fn read(row: &Row) -> Result<QueueLimits, tokio_postgres::Error> {
     Ok(QueueLimits {
         concurrency: count(row, "concurrency")?,
         worker_concurrency: count(row, "worker_concurrency")?,
+        rate: rate(row, "rate_limit_max", "rate_limit_period_sec")?,
         polling_interval: seconds(row.try_get("polling_interval_sec")?).clamp(POLLING.0, POLLING.1),
     })
 }
@@ -55,6 +89,12 @@ fn read(row: &Row) -> Result<QueueLimits, tokio_postgres::Error> {
 fn count(row: &Row, column: &str) -> Result<Option<u32>, tokio_postgres::Error> {
     let value: Option<i32> = row.try_get(column)?;
     Ok(value.map(|value| u32::try_from(value).unwrap_or(0)))
+}
+
+/// It takes both columns, and a period that is one.
+fn rate(row: &Row, max: &str, period: &str) -> Result<Option<RateLimit>, tokio_postgres::Error> {
+    let period = row.try_get::<_, Option<f64>>(period)?.map(seconds).filter(|period| !period.is_zero());
+    Ok(count(row, max)?.zip(period).map(|(max, period)| RateLimit { max, period }))
 }
 
 /// What is no time (negative, not a number) is none at all; what is beyond all bounds, very long.

@@ -127,7 +127,7 @@ impl Dispatcher {
         let wanted = |slots: &Vec<Slot>| u32::try_from(slots.len()).unwrap_or(u32::MAX);
         if internal {
             // Resumed, forked and recovered workflows; without limits of its own.
-            let claim = Claim { queue: INTERNAL_QUEUE, limit: wanted(&slots), concurrency: None };
+            let claim = Claim { queue: INTERNAL_QUEUE, limit: wanted(&slots), concurrency: None, rate: None };
             if let Ok(claimed) = self.sysdb.claim(&self.scope, &claim).await? {
                 self.start(claimed, &mut slots);
             }
@@ -138,7 +138,8 @@ impl Dispatcher {
         if limits.is_paused() {
             return Ok(Round::Drained);
         }
-        let claim = Claim { queue: &self.queue, limit: wanted(&slots), concurrency: limits.concurrency };
+        let claim =
+            Claim { queue: &self.queue, limit: wanted(&slots), concurrency: limits.concurrency, rate: limits.rate };
         let Ok(claimed) = self.sysdb.claim(&self.scope, &claim).await? else { return Ok(Round::Contended) };
         let full = claimed.len() >= slots.len();
         self.start(claimed, &mut slots);

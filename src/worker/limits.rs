@@ -64,6 +64,7 @@ impl Limits {
                 source,
                 concurrency = limits.concurrency,
                 worker_concurrency = limits.worker_concurrency.map_or(own, |limit| limit.min(own)),
+                rate_limit = limits.rate.map(tracing::field::display),
                 polling_interval = %humantime::format_duration(limits.polling_interval),
                 "limits in force"
             );
@@ -77,6 +78,7 @@ fn configured(queue: &Queue) -> QueueLimits {
     QueueLimits {
         concurrency: Some(queue.concurrency),
         worker_concurrency: Some(queue.worker_concurrency),
+        rate: queue.rate_limit,
         polling_interval: queue.polling_interval,
     }
 }

@@ -6,10 +6,11 @@ mod support;
 
 use std::time::Duration;
 
+use serde_json::json;
 use support::{
     TestDatabase,
     client::{QUEUE, SqlClient},
-    flows::{echo, gated, reporting},
+    flows::{FlowBuilder, echo, gated, reporting},
     ledger::Ledger,
     worker::{PATIENCE, WorkerProcess},
 };
@@ -54,7 +55,38 @@ impl Bench {
         }
     }
 
-    /// Return when each worker has looked at its queue once more: it looks at the internal queue first in each round.
+    /// Enqueue executions `KEY-1`, `KEY-2`, … in each of these partitions, in turns.
+    async fn enqueue_in(&self, keys: &[&str], count: u32) {
+        for n in 1..=count {
+            for key in keys {
+                self.enqueue(&[&format!("{key}-{n}")]).await;
+            }
+        }
+        let sql = "UPDATE dbos.workflow_status SET queue_partition_key = split_part(workflow_uuid, '-', 1)
+                    WHERE queue_name = $1";
+        self.client.execute(sql, &[&QUEUE]).await;
+    }
+
+    /// The largest number inside at once in one partition, or in one partition of one worker.
+    async fn most_in_one_partition(&self, in_one_worker: bool) -> i64 {
+        let sql = "SELECT max(inside) FROM (
+                       SELECT sum(change) OVER (PARTITION BY split_part(execution, '-', 1),
+                              CASE WHEN $1 THEN worker END ORDER BY number) AS inside FROM ledger) s";
+        self.client.sql().query_one(sql, &[&in_one_worker]).await.unwrap().get(0)
+    }
+
+    /// Let all run to their end, each once, and stop the workers.
+    async fn finish(&self, workers: Vec<WorkerProcess>, executions: i64) {
+        self.ledger.release_all();
+        self.client.until_count("SUCCESS", executions).await;
+        assert_eq!((self.ledger.executions().await, self.ledger.not_once().await), (executions, vec![]));
+        for worker in workers {
+            assert!(!worker.log().contains("ERROR"), "{}", worker.log());
+            assert!(worker.stop().await.success());
+        }
+    }
+
+    /// Return when a worker has looked at its queue once more: it looks at the internal queue first in each round.
     async fn look(&self) {
         for _ in 0..2 {
             let id = format!("look-{}", uuid::Uuid::new_v4());
@@ -160,10 +192,12 @@ async fn the_configuration_holds_where_it_is_wanted_or_the_queue_is_not_ours() {
     assert!(worker.stop().await.success());
 }
 
-/// The largest number of starts within any stretch of `period` milliseconds, by the database's clock.
+/// The largest number of starts, in one partition, within any stretch of `period` milliseconds, by the database's clock.
 async fn most_starts(bench: &Bench, period: i64) -> i64 {
     let sql = "SELECT max((SELECT count(*) FROM dbos.workflow_status o
-                            WHERE o.queue_name = $1 AND o.started_at_epoch_ms > w.started_at_epoch_ms - $2::bigint
+                            WHERE o.queue_name = $1
+                              AND o.queue_partition_key IS NOT DISTINCT FROM w.queue_partition_key
+                              AND o.started_at_epoch_ms > w.started_at_epoch_ms - $2::bigint
                               AND o.started_at_epoch_ms <= w.started_at_epoch_ms))
                  FROM dbos.workflow_status w WHERE queue_name = $1";
     bench.client.sql().query_one(sql, &[&QUEUE, &period]).await.unwrap().get(0)
@@ -220,4 +254,81 @@ async fn a_configured_rate_limit_holds() {
     bench.client.until_count("SUCCESS", 5).await;
     assert_eq!(most_starts(&bench, 500).await, 2);
     assert!(worker.stop().await.success());
+}
+
+#[tokio::test]
+async fn partitions_run_one_at_a_time_each_in_order() {
+    let bench = Bench::new().await;
+    bench.register("partition_concurrency = 1").await;
+    bench.enqueue_in(&["p", "q", "r", "s"], 6).await;
+    bench.enqueue(&["keyless"]).await;
+    let slots = [("queue.worker_concurrency", "3")];
+    let workers = vec![bench.worker("w1", &slots).await, bench.worker("w2", &slots).await];
+    bench.ledger.inside(4).await; // no more can be, and the workers have six slots
+    bench.finish(workers, 24).await;
+
+    assert_eq!(bench.most_in_one_partition(false).await, 1);
+    let order = bench.ledger.order().await;
+    for key in ["p", "q", "r", "s"] {
+        let of_key: Vec<_> = order.iter().filter(|id| id.starts_with(key)).collect();
+        assert_eq!(of_key, (1..=6).map(|n| format!("{key}-{n}")).collect::<Vec<_>>().iter().collect::<Vec<_>>());
+    }
+    assert_eq!(bench.client.row("keyless").await.unwrap().status, "ENQUEUED");
+}
+
+#[tokio::test]
+async fn the_limits_of_partitions_hold_together_with_those_of_the_queue() {
+    let bench = Bench::new().await;
+    bench.register("concurrency = 5, partition_concurrency = 2, partition_worker_concurrency = 1").await;
+    bench.enqueue_in(&["p", "q", "r", "s"], 8).await;
+    let slots = [("queue.worker_concurrency", "4")];
+    let workers = vec![bench.worker("w1", &slots).await, bench.worker("w2", &slots).await];
+    bench.ledger.inside(5).await;
+    bench.finish(workers, 32).await;
+
+    assert_eq!(bench.ledger.most().await, 5);
+    assert_eq!(bench.most_in_one_partition(false).await, 2);
+    assert_eq!(bench.most_in_one_partition(true).await, 1);
+}
+
+#[tokio::test]
+async fn each_partition_has_a_rate_of_its_own_and_none_waits_for_a_busy_one() {
+    let bench = Bench::new().await;
+    bench.register("partition_rate_limit_max = 2, partition_rate_limit_period_sec = 0.5").await;
+    bench.enqueue_in(&["p", "q", "r"], 5).await;
+    bench.ledger.release_all();
+    let workers = vec![bench.worker("w1", &[]).await, bench.worker("w2", &[]).await];
+    bench.finish(workers, 15).await;
+    assert_eq!(most_starts(&bench, 500).await, 2);
+
+    bench.register("partition_rate_limit_max = NULL, partition_concurrency = 3").await;
+    bench.enqueue_in(&["busy"], 30).await;
+    bench.enqueue_in(&["calm"], 1).await;
+    let worker = bench.worker("w1", &[("queue.worker_concurrency", "1")]).await;
+    bench.finish(vec![worker], 46).await;
+    assert_ne!(bench.ledger.order().await.last().unwrap(), "calm-1", "chosen one time in two, of thirty");
+}
+
+#[tokio::test]
+async fn children_have_no_partition_and_run_although_their_parent_fills_its_own() {
+    let bench = Bench::new().await;
+    let emitter = [("eventName", json!("work"))];
+    let family = FlowBuilder::new("family")
+        .node("emit", "EventEmitterNode", &emitter)
+        .node("listener", "EventListenerNodeV2", &emitter)
+        .get("hold", bench.ledger.base())
+        .then("listener", "hold");
+    bench.client.store(&family.build()).await;
+    bench.ledger.release_all();
+    for limits in ["partition_concurrency = 1", "concurrency = 3, partition_worker_concurrency = 1"] {
+        bench.register(limits).await;
+        let id = uuid::Uuid::new_v4().to_string();
+        bench.client.enqueue(&id, "family", json!({"hold": format!("/hold/{id}")})).await;
+        let key = "UPDATE dbos.workflow_status SET queue_partition_key = 'p' WHERE workflow_uuid = $1";
+        bench.client.execute(key, &[&id]).await;
+        let worker = bench.worker("w1", &[("queue.worker_concurrency", "1")]).await;
+        bench.client.until(&id, "SUCCESS").await;
+        assert_eq!(bench.ledger.entries(&id).await, 1, "the child ran");
+        assert!(worker.stop().await.success());
+    }
 }

@@ -49,20 +49,38 @@ pub struct QueueLimits {
     pub worker_concurrency: Option<u32>,
     /// Most starts within a time, over all executors of the application.
     pub rate: Option<RateLimit>,
+    /// Limits of each partition; `None` when the queue has no partitions.
+    pub partition: Option<PartitionLimits>,
     /// Pause between looks at the queue while there is nothing to do.
     pub polling_interval: Duration,
+}
+
+/// How much of each partition of a queue may run, at least one of the three.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PartitionLimits {
+    /// Most rows of a partition that are PENDING at once, over all executors of the application.
+    pub concurrency: Option<u32>,
+    /// Most executions of a partition in one process, those included that wait.
+    pub worker_concurrency: Option<u32>,
+    /// Most starts within a time, over all executors of the application.
+    pub rate: Option<RateLimit>,
 }
 
 impl QueueLimits {
     /// Whether nothing may be claimed at all.
     pub fn is_paused(&self) -> bool {
-        self.concurrency == Some(0) || self.worker_concurrency == Some(0) || self.rate.is_some_and(|rate| rate.max == 0)
+        let none = |concurrency: Option<u32>, in_worker: Option<u32>, rate: Option<RateLimit>| {
+            concurrency == Some(0) || in_worker == Some(0) || rate.is_some_and(|rate| rate.max == 0)
+        };
+        let in_partition = |own: &PartitionLimits| none(own.concurrency, own.worker_concurrency, own.rate);
+        none(self.concurrency, self.worker_concurrency, self.rate) || self.partition.as_ref().is_some_and(in_partition)
     }
 }
 
 /// $1 queue, $2 application. A queue of another application is none of ours: names are unique over all of them.
 const REGISTERED: &str = "
-SELECT concurrency, worker_concurrency, rate_limit_max, rate_limit_period_sec, polling_interval_sec
+SELECT concurrency, worker_concurrency, rate_limit_max, rate_limit_period_sec, polling_interval_sec,
+       partition_concurrency, partition_worker_concurrency, partition_rate_limit_max, partition_rate_limit_period_sec
   FROM {s}.queues
  WHERE name = $1 AND (application_name = $2 OR application_name IS NULL OR application_name = '')";
 
@@ -77,7 +95,15 @@ impl SystemDatabase {
 }
 
 fn read(row: &Row) -> Result<QueueLimits, tokio_postgres::Error> {
+    let partition = PartitionLimits {
+        concurrency: count(row, "partition_concurrency")?,
+        worker_concurrency: count(row, "partition_worker_concurrency")?,
+        rate: rate(row, "partition_rate_limit_max", "partition_rate_limit_period_sec")?,
+    };
+    let has_partitions =
+        partition.concurrency.is_some() || partition.worker_concurrency.is_some() || partition.rate.is_some();
     Ok(QueueLimits {
+        partition: has_partitions.then_some(partition),
         concurrency: count(row, "concurrency")?,
         worker_concurrency: count(row, "worker_concurrency")?,
         rate: rate(row, "rate_limit_max", "rate_limit_period_sec")?,

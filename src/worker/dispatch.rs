@@ -9,6 +9,7 @@ use tracing::Instrument as _;
 
 use super::{
     limits::InForce,
+    partitions::Partitions,
     running::{Place, Running},
     status::{Count, Status},
 };
@@ -16,8 +17,8 @@ use crate::{
     durable::{Control, Family, MailRoom, Slot, Slots, Stop, Workflow},
     execution::Executor,
     sysdb::{
-        Checkpoint, Claim, ClaimScope, Claimed, Finish, INTERNAL_QUEUE, QueueLimits, SysdbError, SystemDatabase, Write,
-        WriterHandle,
+        Checkpoint, Claim, ClaimScope, Claimed, Finish, INTERNAL_QUEUE, QueueLimits, Rows, SysdbError, SystemDatabase,
+        Write, WriterHandle,
     },
     wire::{Failure, Format},
 };
@@ -36,6 +37,7 @@ pub(super) struct Dispatcher {
     pub scope: ClaimScope,
     pub queue: String,
     pub limits: InForce,
+    pub partitions: Partitions,
     pub slots: Slots,
     pub max_waiting: u32,
     pub max_attempts: u32,
@@ -58,7 +60,7 @@ pub(super) struct Starter {
 }
 
 /// What a round of claims came to.
-enum Round {
+pub(super) enum Round {
     /// All free slots were filled: there may be more.
     Full,
     /// Fewer rows than slots.
@@ -124,10 +126,10 @@ impl Dispatcher {
         if self.starter.mail.waiting() >= self.max_waiting as usize {
             return Ok(Round::Drained);
         }
-        let wanted = |slots: &Vec<Slot>| u32::try_from(slots.len()).unwrap_or(u32::MAX);
         if internal {
             // Resumed, forked and recovered workflows; without limits of its own.
-            let claim = Claim { queue: INTERNAL_QUEUE, limit: wanted(&slots), concurrency: None, rate: None };
+            let claim =
+                Claim { queue: INTERNAL_QUEUE, rows: Rows::All, limit: wanted(&slots), concurrency: None, rate: None };
             if let Ok(claimed) = self.sysdb.claim(&self.scope, &claim).await? {
                 self.start(claimed, &mut slots);
             }
@@ -138,24 +140,29 @@ impl Dispatcher {
         if limits.is_paused() {
             return Ok(Round::Drained);
         }
-        let claim =
-            Claim { queue: &self.queue, limit: wanted(&slots), concurrency: limits.concurrency, rate: limits.rate };
+        if let Some(own) = &limits.partition {
+            return self.partitioned(slots, limits, own).await;
+        }
+        let QueueLimits { concurrency, rate, .. } = *limits;
+        let claim = Claim { queue: &self.queue, rows: Rows::All, limit: wanted(&slots), concurrency, rate };
         let Ok(claimed) = self.sysdb.claim(&self.scope, &claim).await? else { return Ok(Round::Contended) };
         let full = claimed.len() >= slots.len();
         self.start(claimed, &mut slots);
         Ok(if full { Round::Full } else { Round::Drained })
     }
 
-    fn start(&self, claimed: Vec<Claimed>, slots: &mut Vec<Slot>) {
+    pub(super) fn start(&self, claimed: Vec<Claimed>, slots: &mut Vec<Slot>) {
         self.status.count(Count::Claimed, claimed.len() as u64);
         for claimed in claimed {
             // A claim is never for more rows than slots.
             let Some(slot) = slots.pop() else { return };
             let starter = self.starter.clone();
+            let partition = self.partitions.enter(claimed.partition.as_deref());
             let span = tracing::info_span!("execution", id = %claimed.owner.id, attempt = claimed.attempts);
             let parked = claimed.attempts > i64::from(self.max_attempts) + 1;
             self.tasks.spawn(
                 async move {
+                    let _partition = partition;
                     let (place, control) = starter.running.enter(&claimed.owner);
                     if parked {
                         starter.park(&claimed).await;
@@ -169,6 +176,11 @@ impl Dispatcher {
             );
         }
     }
+}
+
+/// As many rows as there are slots.
+pub(super) fn wanted(slots: &[Slot]) -> u32 {
+    u32::try_from(slots.len()).unwrap_or(u32::MAX)
 }
 
 impl Starter {

@@ -11,6 +11,7 @@ use super::{
     dispatch::{Dispatcher, Starter},
     lease::{Leases, Registration},
     limits,
+    partitions::Partitions,
     running::Running,
     status::Count,
 };
@@ -229,6 +230,7 @@ impl Parts<'_> {
             scope: scope(settings, me),
             queue: settings.queue.name.clone(),
             limits: in_force,
+            partitions: Partitions::default(),
             slots,
             max_waiting: settings.execution.max_waiting,
             max_attempts: settings.execution.max_recovery_attempts,

@@ -65,6 +65,10 @@ impl Limits {
                 concurrency = limits.concurrency,
                 worker_concurrency = limits.worker_concurrency.map_or(own, |limit| limit.min(own)),
                 rate_limit = limits.rate.map(tracing::field::display),
+                partition_concurrency = limits.partition.as_ref().and_then(|own| own.concurrency),
+                partition_worker_concurrency = limits.partition.as_ref().and_then(|own| own.worker_concurrency),
+                partition_rate_limit =
+                    limits.partition.as_ref().and_then(|own| own.rate).map(tracing::field::display),
                 polling_interval = %humantime::format_duration(limits.polling_interval),
                 "limits in force"
             );
@@ -79,6 +83,7 @@ fn configured(queue: &Queue) -> QueueLimits {
         concurrency: Some(queue.concurrency),
         worker_concurrency: Some(queue.worker_concurrency),
         rate: queue.rate_limit,
+        partition: None,
         polling_interval: queue.polling_interval,
     }
 }

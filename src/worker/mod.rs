@@ -7,6 +7,7 @@ mod identity;
 mod lease;
 mod lifecycle;
 mod limits;
+mod partitions;
 mod running;
 mod signals;
 mod status;

@@ -97,6 +97,10 @@ fn values_are_written_as_people_write_them() {
     assert_eq!(settings.worker.lease, Duration::from_secs(90));
     assert_eq!(settings.execution.max_input.as_u64(), 2 << 20);
     assert_eq!(settings.execution.start, Start::Signal);
+    let settings = load("", &[("FIREFLOW__QUEUE__RATE_LIMIT", "3 per 1m 30s")], &[]).unwrap();
+    let rate = settings.queue.rate_limit.unwrap();
+    assert_eq!((rate.max, rate.period), (3, Duration::from_secs(90)));
+    assert_eq!(rate.to_string(), "3 per 1m 30s");
 }
 
 #[test]
@@ -117,6 +121,11 @@ fn a_bad_file_is_told_where_it_is_bad_and_what_is_allowed() {
         ("[queue]\npolling_interval = 5", &["worker.toml: queue.polling_interval", "in quotes"]),
         ("[queue]\npolling_interval = \"5 parsecs\"", &["worker.toml: queue.polling_interval", "5 parsecs"]),
         ("[queue]\npolling_interval = \"0s\"", &["queue.polling_interval: \"0s\" is not allowed; \"1ms\" to \"10m\""]),
+        ("[queue]\nrate_limit = 10", &["worker.toml: queue.rate_limit", "string"]),
+        ("[queue]\nrate_limit = \"10/s\"", &["worker.toml: queue.rate_limit: \"10/s\"", "100 per 1m"]),
+        ("[queue]\nrate_limit = \"10 per 0s\"", &["queue.rate_limit", "100 per 1m"]),
+        ("[queue]\nrate_limit = \"0 per 1s\"", &["queue.rate_limit: 0 is not allowed; 1 to 1000000"]),
+        ("[queue]\nlimits = \"mine\"", &["worker.toml: queue.limits", "registered", "configured"]),
         ("[queue]\nname = \"  \"", &["worker.toml: queue.name", "not blank"]),
         ("[worker]\nlease = \"1s\"", &["worker.lease: \"1s\" is not allowed; \"2s\" to \"1h\""]),
         ("[worker]\nid = \"local\"", &["worker.id", "name of your own"]),

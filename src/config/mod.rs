@@ -7,6 +7,7 @@
 mod duration;
 mod error;
 mod layers;
+mod rate;
 mod validate;
 
 use std::{net::SocketAddr, time::Duration};
@@ -82,6 +83,17 @@ impl std::fmt::Debug for Database {
     }
 }
 
+/// Whose limits hold for the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LimitSource {
+    /// Those in the database, if the queue is registered there: for all executors the same, and changed while they run.
+    #[default]
+    Registered,
+    /// Those of this configuration.
+    Configured,
+}
+
 /// `[queue]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -92,9 +104,15 @@ pub struct Queue {
     pub concurrency: u32,
     /// Most executions that run at once in this process. One that waits for its start signal doesn't count.
     pub worker_concurrency: u32,
+    /// Most executions of this queue that start within a time, over all workers of the application.
+    #[serde(with = "rate", skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<crate::sysdb::RateLimit>,
     /// Pause between looks at the queue while there is nothing to do.
     #[serde(with = "duration")]
     pub polling_interval: Duration,
+    /// Whose limits hold: with `Registered`, those above only where the queue isn't registered. `worker_concurrency` is
+    /// never exceeded.
+    pub limits: LimitSource,
 }
 
 impl Default for Queue {
@@ -103,7 +121,9 @@ impl Default for Queue {
             name: "fireflow-executions".into(),
             concurrency: 100,
             worker_concurrency: 5,
+            rate_limit: None,
             polling_interval: Duration::from_secs(1),
+            limits: LimitSource::default(),
         }
     }
 }

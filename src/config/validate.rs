@@ -36,6 +36,10 @@ pub(super) fn problems(settings: &Settings, sources: &Sources) -> Vec<Problem> {
             queue.worker_concurrency, queue.concurrency, queue.concurrency
         )
     });
+    if let Some(rate) = queue.rate_limit {
+        check.range("queue.rate_limit", rate.max.into(), 1, 1_000_000);
+        check.duration("queue.rate_limit", rate.period, "1ms", "30days");
+    }
     check.duration("queue.polling_interval", queue.polling_interval, "1ms", "10m");
 
     if let Some(id) = &worker.id {

@@ -11,6 +11,7 @@ mod ids;
 mod messages;
 mod notify;
 mod query;
+mod queues;
 mod recover;
 pub mod schema;
 mod settle;
@@ -20,7 +21,7 @@ mod writer;
 
 use deadpool_postgres::{Object, Pool};
 
-pub use claim::{Claim, ClaimScope, Claimed, Contended};
+pub use claim::{Claim, ClaimScope, Claimed, Contended, Rows};
 pub use commit::{Append, ApplicationWrite, Checkpoint, ChildStart, Finish, Receive, Received, StepRecord, Write};
 pub use enqueue::{EnqueueError, Enqueued, NewWorkflow};
 pub use error::{CommitError, SysdbError};
@@ -28,6 +29,7 @@ pub use ids::{Owner, OwnerToken, WorkflowId};
 pub use messages::{CHANNEL as MESSAGES, Message};
 pub use notify::Notifier;
 pub use query::{Astray, Cause, WorkflowView};
+pub use queues::{PartitionLimits, QueueLimits, RateLimit};
 pub use settle::Taken;
 pub use version::Registration;
 pub use writer::{Writer, WriterHandle};

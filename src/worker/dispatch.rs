@@ -8,14 +8,18 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
 use super::{
+    limits::InForce,
+    partitions::Partitions,
     running::{Place, Running},
     status::{Count, Status},
 };
 use crate::{
-    config::Queue,
     durable::{Control, Family, MailRoom, Slot, Slots, Stop, Workflow},
     execution::Executor,
-    sysdb::{Checkpoint, Claim, ClaimScope, Claimed, Finish, INTERNAL_QUEUE, SystemDatabase, Write, WriterHandle},
+    sysdb::{
+        Checkpoint, Claim, ClaimScope, Claimed, Finish, INTERNAL_QUEUE, QueueLimits, Rows, SysdbError, SystemDatabase,
+        Write, WriterHandle,
+    },
     wire::{Failure, Format},
 };
 
@@ -31,7 +35,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 pub(super) struct Dispatcher {
     pub sysdb: SystemDatabase,
     pub scope: ClaimScope,
-    pub queue: Queue,
+    pub queue: String,
+    pub limits: InForce,
+    pub partitions: Partitions,
     pub slots: Slots,
     pub max_waiting: u32,
     pub max_attempts: u32,
@@ -54,7 +60,7 @@ pub(super) struct Starter {
 }
 
 /// What a round of claims came to.
-enum Round {
+pub(super) enum Round {
     /// All free slots were filled: there may be more.
     Full,
     /// Fewer rows than slots.
@@ -69,12 +75,20 @@ impl Dispatcher {
         let mut contention = CONTENTION.0;
         let mut backoff = BACKOFF.0;
         let mut internal = true; // the internal queue is looked at once a polling interval, not on every wake-up
+        let mut changes = self.limits.clone();
         loop {
             let slots = tokio::select! {
                 slots = self.slots.take_free() => slots,
                 () = stop.cancelled() => return,
             };
-            let pause = match self.round(slots, internal).await {
+            let Some(limits) = changes.borrow_and_update().clone() else {
+                drop(slots);
+                tokio::select! {
+                    Ok(()) = changes.changed() => continue,
+                    () = stop.cancelled() => return,
+                }
+            };
+            let pause = match self.round(slots, &limits, internal).await {
                 Ok(Round::Full) => {
                     (contention, backoff) = (CONTENTION.0, BACKOFF.0);
                     continue;
@@ -82,7 +96,7 @@ impl Dispatcher {
                 Ok(Round::Drained) => {
                     (contention, backoff) = (CONTENTION.0, BACKOFF.0);
                     internal = false;
-                    self.queue.polling_interval
+                    limits.polling_interval
                 }
                 Ok(Round::Contended) => {
                     contention = (contention * 2).min(CONTENTION.1);
@@ -101,20 +115,21 @@ impl Dispatcher {
             tokio::select! {
                 () = tokio::time::sleep(pause) => internal = true,
                 () = self.wake.notified() => {}
+                Ok(()) = changes.changed() => {}
                 () = self.starter.running.ended.notified() => tokio::time::sleep(AFTER_END).await,
                 () = stop.cancelled() => return,
             }
         }
     }
 
-    async fn round(&self, mut slots: Vec<Slot>, internal: bool) -> Result<Round, crate::sysdb::SysdbError> {
+    async fn round(&self, mut slots: Vec<Slot>, limits: &QueueLimits, internal: bool) -> Result<Round, SysdbError> {
         if self.starter.mail.waiting() >= self.max_waiting as usize {
             return Ok(Round::Drained);
         }
-        let wanted = |slots: &Vec<Slot>| u32::try_from(slots.len()).unwrap_or(u32::MAX);
         if internal {
             // Resumed, forked and recovered workflows; without limits of its own.
-            let claim = Claim { queue: INTERNAL_QUEUE, limit: wanted(&slots), concurrency: None };
+            let claim =
+                Claim { queue: INTERNAL_QUEUE, rows: Rows::All, limit: wanted(&slots), concurrency: None, rate: None };
             if let Ok(claimed) = self.sysdb.claim(&self.scope, &claim).await? {
                 self.start(claimed, &mut slots);
             }
@@ -122,23 +137,32 @@ impl Dispatcher {
         if slots.is_empty() {
             return Ok(Round::Full);
         }
-        let claim = Claim { queue: &self.queue.name, limit: wanted(&slots), concurrency: Some(self.queue.concurrency) };
+        if limits.is_paused() {
+            return Ok(Round::Drained);
+        }
+        if let Some(own) = &limits.partition {
+            return self.partitioned(slots, limits, own).await;
+        }
+        let QueueLimits { concurrency, rate, .. } = *limits;
+        let claim = Claim { queue: &self.queue, rows: Rows::All, limit: wanted(&slots), concurrency, rate };
         let Ok(claimed) = self.sysdb.claim(&self.scope, &claim).await? else { return Ok(Round::Contended) };
         let full = claimed.len() >= slots.len();
         self.start(claimed, &mut slots);
         Ok(if full { Round::Full } else { Round::Drained })
     }
 
-    fn start(&self, claimed: Vec<Claimed>, slots: &mut Vec<Slot>) {
+    pub(super) fn start(&self, claimed: Vec<Claimed>, slots: &mut Vec<Slot>) {
         self.status.count(Count::Claimed, claimed.len() as u64);
         for claimed in claimed {
             // A claim is never for more rows than slots.
             let Some(slot) = slots.pop() else { return };
             let starter = self.starter.clone();
+            let partition = self.partitions.enter(claimed.partition.as_deref());
             let span = tracing::info_span!("execution", id = %claimed.owner.id, attempt = claimed.attempts);
             let parked = claimed.attempts > i64::from(self.max_attempts) + 1;
             self.tasks.spawn(
                 async move {
+                    let _partition = partition;
                     let (place, control) = starter.running.enter(&claimed.owner);
                     if parked {
                         starter.park(&claimed).await;
@@ -152,6 +176,11 @@ impl Dispatcher {
             );
         }
     }
+}
+
+/// As many rows as there are slots.
+pub(super) fn wanted(slots: &[Slot]) -> u32 {
+    u32::try_from(slots.len()).unwrap_or(u32::MAX)
 }
 
 impl Starter {

@@ -10,6 +10,8 @@ use super::{
     chores::Chores,
     dispatch::{Dispatcher, Starter},
     lease::{Leases, Registration},
+    limits,
+    partitions::Partitions,
     running::Running,
     status::Count,
 };
@@ -214,11 +216,22 @@ impl Parts<'_> {
             status: status.clone(),
         };
         services.spawn(chores.run(serving.clone()));
+        let slots = Slots::new(settings.queue.worker_concurrency);
+        let (limits, in_force) = tokio::sync::watch::channel(None);
+        let watch = limits::Limits {
+            sysdb: database.sysdb.clone(),
+            application: settings.worker.application_name.clone(),
+            queue: settings.queue.clone(),
+            slots: slots.clone(),
+        };
+        services.spawn(watch.run(limits, serving.clone()));
         let dispatcher = Dispatcher {
             sysdb: database.sysdb.clone(),
             scope: scope(settings, me),
-            queue: settings.queue.clone(),
-            slots: Slots::new(settings.queue.worker_concurrency),
+            queue: settings.queue.name.clone(),
+            limits: in_force,
+            partitions: Partitions::default(),
+            slots,
             max_waiting: settings.execution.max_waiting,
             max_attempts: settings.execution.max_recovery_attempts,
             starter,
@@ -228,12 +241,7 @@ impl Parts<'_> {
         };
         let dispatch = tokio::spawn(dispatcher.run(claiming.clone()));
         status.enter(Phase::Running);
-        tracing::info!(
-            queue = settings.queue.name,
-            concurrency = settings.queue.concurrency,
-            worker_concurrency = settings.queue.worker_concurrency,
-            "serving"
-        );
+        tracing::info!(queue = settings.queue.name, "serving");
 
         let keep = leases.keep(me, valid_until, serving.clone());
         let mut keep = std::pin::pin!(keep);

@@ -7,6 +7,8 @@ mod embed;
 mod identity;
 mod lease;
 mod lifecycle;
+mod limits;
+mod partitions;
 mod running;
 mod signals;
 mod status;

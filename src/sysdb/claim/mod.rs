@@ -1,0 +1,253 @@
+//! Claiming: ENQUEUED → PENDING, for at most as many rows as there are free slots.
+
+mod sql;
+
+use tokio_postgres::{IsolationLevel, Row, error::SqlState, types::ToSql};
+
+use super::{Owner, OwnerToken, PartitionLimits, RateLimit, SysdbError, SystemDatabase, WorkflowId};
+
+/// Which rows this worker may take.
+#[derive(Clone, Debug)]
+pub struct ClaimScope {
+    /// Executor id written into the rows.
+    pub executor: String,
+    /// Our application: its rows and unclaimed ones are taken.
+    pub application: String,
+    /// Our version: rows that ask for it, and unversioned ones while it is the latest.
+    pub version: String,
+    /// Names of the workflows that we can run.
+    pub workflows: Vec<String>,
+    /// Their class; rows without one are taken as well.
+    pub class: String,
+    /// Serialisations that we can read.
+    pub formats: Vec<String>,
+    /// Inputs of more bytes are not read.
+    pub max_input: i64,
+}
+
+/// One claim: from which queue, how many, under which limits over all executors.
+#[derive(Clone, Debug)]
+pub struct Claim<'a> {
+    /// The queue.
+    pub queue: &'a str,
+    /// Which of its rows.
+    pub rows: Rows<'a>,
+    /// Free slots: the most rows to take.
+    pub limit: u32,
+    /// Most rows of this queue that may be PENDING over all executors.
+    pub concurrency: Option<u32>,
+    /// Most rows of this queue that may be claimed within a time.
+    pub rate: Option<RateLimit>,
+}
+
+/// Which rows of a queue a claim is about.
+#[derive(Clone, Copy, Debug)]
+pub enum Rows<'a> {
+    /// All, whatever their partition.
+    All,
+    /// Those of one partition.
+    Partition {
+        /// Its key.
+        key: &'a str,
+        /// Its limits; the one for this process is part of the claim's `limit`.
+        limits: &'a PartitionLimits,
+    },
+    /// On a partitioned queue, children without a partition: their parents wait for them, perhaps in a partition that has
+    /// room for one.
+    Keyless,
+}
+
+impl Claim<'_> {
+    /// What it takes for the limits over all executors to hold; `None` when there are none.
+    fn isolation(&self) -> Option<IsolationLevel> {
+        let wide = self.concurrency.is_some() || self.rate.is_some();
+        match self.rows {
+            Rows::All if wide => Some(IsolationLevel::RepeatableRead),
+            Rows::Partition { .. } | Rows::Keyless if wide => Some(IsolationLevel::Serializable),
+            Rows::Partition { limits, .. } if limits.concurrency.is_some() || limits.rate.is_some() => {
+                Some(IsolationLevel::RepeatableRead)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A row that now belongs to this process.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// Id and token.
+    pub owner: Owner,
+    /// Name of the workflow.
+    pub name: String,
+    /// Queue that it came from.
+    pub queue: String,
+    /// Its partition.
+    pub partition: Option<String>,
+    /// Format of inputs, output and error.
+    pub serialization: Option<String>,
+    /// The inputs as stored; `None` when there are none, or they are too large.
+    pub inputs: Option<String>,
+    /// Size of the inputs in bytes.
+    pub inputs_size: i64,
+    /// The client that enqueued it reads the legacy columns of `workflow_status` only.
+    pub legacy: bool,
+    /// Claims so far, this one included.
+    pub attempts: i64,
+    /// Absolute deadline, milliseconds since the epoch.
+    pub deadline: Option<i64>,
+    /// When it was enqueued, milliseconds since the epoch.
+    pub created_at: i64,
+    /// The workflow that it is a fork of.
+    pub forked_from: Option<String>,
+    /// Whether steps are recorded from an earlier life.
+    pub has_history: bool,
+    priority: i32,
+}
+
+/// Another claimer was at the same rows at the same moment: ask again in a few milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Contended;
+
+impl SystemDatabase {
+    /// Claim rows, highest priority and oldest first.
+    ///
+    /// Without a limit over all executors: one statement, READ COMMITTED, SKIP LOCKED. With one, the SDKs' own protocol for
+    /// shared budgets: REPEATABLE READ and NOWAIT, so that of two overlapping claimers one fails and neither overspends.
+    /// Where claimers of different partitions share a budget, they touch different rows, and only SERIALIZABLE sees it.
+    ///
+    /// # Errors
+    /// `Ok(Err(Contended))` when another claimer was there; [`SysdbError`] otherwise.
+    pub async fn claim(
+        &self,
+        scope: &ClaimScope,
+        claim: &Claim<'_>,
+    ) -> Result<Result<Vec<Claimed>, Contended>, SysdbError> {
+        match self.try_claim(scope, claim).await {
+            Ok(claimed) => Ok(Ok(claimed)),
+            Err(SysdbError::Query(error)) if is_contention(&error) => Ok(Err(Contended)),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn try_claim(&self, scope: &ClaimScope, claim: &Claim<'_>) -> Result<Vec<Claimed>, SysdbError> {
+        let isolation = claim.isolation();
+        let (key, own) = match claim.rows {
+            Rows::All | Rows::Keyless => (None, None),
+            Rows::Partition { key, limits } => (Some(key), Some(limits)),
+        };
+        let statement = self.sql(&sql::claim(&claim.rows, isolation.is_some()));
+        let token = OwnerToken::fresh();
+        let limit = i64::from(claim.limit);
+        let concurrency = claim.concurrency.map(i64::from);
+        let (starts, period) = start_limit(claim.rate);
+        let own_concurrency = own.and_then(|own| own.concurrency).map(i64::from);
+        let (own_starts, own_period) = start_limit(own.and_then(|own| own.rate));
+        let token_text = token.as_str();
+        let mut parameters = common(scope, &claim.queue, &token_text, &limit);
+        let limits: [&(dyn ToSql + Sync); 7] =
+            [&concurrency, &starts, &period, &key, &own_concurrency, &own_starts, &own_period];
+        parameters.extend(limits);
+        let mut client = self.client().await?;
+        let statement = client.prepare_cached(&statement).await?;
+        let rows = match isolation {
+            Some(isolation) => {
+                let transaction = client.build_transaction().isolation_level(isolation).start().await?;
+                let rows = transaction.query(&statement, &parameters).await?;
+                // An empty claim has written nothing: no commit record, no transaction id spent.
+                if rows.is_empty() {
+                    transaction.rollback().await?;
+                } else {
+                    transaction.commit().await?;
+                }
+                rows
+            }
+            None => client.query(&statement, &parameters).await?,
+        };
+        claimed(&rows, claim.queue, &token)
+    }
+
+    /// Claim the first row of each partition in which nothing runs, for at most `limit` partitions, chosen at random: for
+    /// queues whose one limit is a single execution in each partition. One statement, READ COMMITTED: the rows are
+    /// locked by their ids, so that nobody who finds the first one locked takes the second.
+    pub async fn claim_heads(&self, scope: &ClaimScope, queue: &str, limit: u32) -> Result<Vec<Claimed>, SysdbError> {
+        let token = OwnerToken::fresh();
+        let limit = i64::from(limit);
+        let token_text = token.as_str();
+        let parameters = common(scope, &queue, &token_text, &limit);
+        let client = self.client().await?;
+        let statement = client.prepare_cached(&self.sql(&sql::claim_heads())).await?;
+        claimed(&client.query(&statement, &parameters).await?, queue, &token)
+    }
+
+    /// Partitions with waiting rows that may have room, at most `most` of them, chosen at random and in random order: so
+    /// none is always last.
+    pub async fn partitions(
+        &self,
+        scope: &ClaimScope,
+        queue: &str,
+        concurrency: Option<u32>,
+        most: u32,
+    ) -> Result<Vec<String>, SysdbError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(&self.sql(&sql::partitions())).await?;
+        let concurrency = concurrency.map(i64::from);
+        let rows = client.query(&statement, &[&queue, &scope.application, &concurrency, &i64::from(most)]).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+}
+
+/// $1 to $10, which all claims have.
+fn common<'a>(
+    scope: &'a ClaimScope,
+    queue: &'a &'a str,
+    token: &'a &'a str,
+    limit: &'a i64,
+) -> Vec<&'a (dyn ToSql + Sync)> {
+    vec![
+        queue,
+        token,
+        &scope.executor,
+        &scope.version,
+        &scope.application,
+        &scope.workflows,
+        &scope.class,
+        &scope.formats,
+        limit,
+        &scope.max_input,
+    ]
+}
+
+/// Most starts, and in how many milliseconds.
+fn start_limit(rate: Option<RateLimit>) -> (Option<i64>, Option<i64>) {
+    let period = |rate: RateLimit| i64::try_from(rate.period.as_millis()).unwrap_or(i64::MAX);
+    (rate.map(|rate| i64::from(rate.max)), rate.map(period))
+}
+
+fn claimed(rows: &[Row], queue: &str, token: &OwnerToken) -> Result<Vec<Claimed>, SysdbError> {
+    let mut claimed = rows.iter().map(|row| read(row, queue, token)).collect::<Result<Vec<_>, _>>()?;
+    claimed.sort_by_key(|row| (row.priority, row.created_at));
+    Ok(claimed)
+}
+
+fn read(row: &Row, queue: &str, token: &OwnerToken) -> Result<Claimed, tokio_postgres::Error> {
+    Ok(Claimed {
+        owner: Owner { id: WorkflowId::new(row.try_get::<_, String>("workflow_uuid")?), token: token.clone() },
+        name: row.try_get("name")?,
+        queue: queue.to_owned(),
+        partition: row.try_get("queue_partition_key")?,
+        serialization: row.try_get("serialization")?,
+        inputs: row.try_get("inputs")?,
+        inputs_size: row.try_get("inputs_size")?,
+        legacy: row.try_get("legacy")?,
+        attempts: row.try_get::<_, Option<i64>>("recovery_attempts")?.unwrap_or(1),
+        deadline: row.try_get("workflow_deadline_epoch_ms")?,
+        created_at: row.try_get("created_at")?,
+        forked_from: row.try_get("forked_from")?,
+        has_history: row.try_get("has_history")?,
+        priority: row.try_get("priority")?,
+    })
+}
+
+fn is_contention(error: &tokio_postgres::Error) -> bool {
+    matches!(error.code(), Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE || *code == SqlState::T_R_SERIALIZATION_FAILURE)
+}

@@ -1,0 +1,137 @@
+//! The statements of a claim. $1 queue, $2 token, $3 executor, $4 version, $5 application, $6 workflows, $7 class,
+//! $8 formats, $9 free slots, $10 largest input.
+
+use super::Rows;
+
+/// `''` counts as NULL in name columns.
+const APPLICATION: &str = "(application_name = $5 OR application_name IS NULL OR application_name = '')";
+
+const LATEST: &str = "latest AS (
+  SELECT version_name FROM {s}.application_versions
+   WHERE application_name = $5 OR application_name IS NULL
+   ORDER BY version_timestamp DESC LIMIT 1
+)";
+
+/// What isn't ours to run stays ENQUEUED for others: names, classes and serialisations are part of the predicate, since
+/// a claimed row that can't be run would hold a slot for ever.
+const OURS: &str = "status = 'ENQUEUED' AND queue_name = $1 AND {application}
+     AND (application_version = $4
+          OR COALESCE(application_version, '') = '' AND COALESCE((SELECT version_name FROM latest), $4) = $4)
+     AND name = ANY($6)
+     AND COALESCE(class_name, '') IN ('', $7)
+     AND COALESCE(config_name, '') = ''
+     AND (serialization IS NULL OR serialization = ANY($8))";
+
+/// The rows in `pick` become ours.
+const TAKE: &str = "
+UPDATE {s}.workflow_status w
+   SET status = 'PENDING', owner_xid = $2, executor_id = $3, application_version = $4,
+       application_name = COALESCE(NULLIF(w.application_name, ''), $5), rate_limited = {rate_limited},
+       recovery_attempts = COALESCE(w.recovery_attempts, 0) + 1,
+       started_at_epoch_ms = {now}, updated_at = {now},
+       workflow_deadline_epoch_ms = COALESCE(w.workflow_deadline_epoch_ms, {now} + w.workflow_timeout_ms)
+  FROM pick LEFT JOIN {s}.workflow_input i USING (workflow_uuid)
+ WHERE w.workflow_uuid = pick.workflow_uuid AND w.status = 'ENQUEUED'
+RETURNING w.workflow_uuid, w.name, w.serialization, w.priority, w.created_at, w.queue_partition_key,
+          CASE WHEN octet_length(COALESCE(i.inputs, w.inputs)) <= $10::bigint THEN COALESCE(i.inputs, w.inputs) END AS inputs,
+          COALESCE(octet_length(COALESCE(i.inputs, w.inputs)), 0)::bigint AS inputs_size,
+          w.inputs IS NOT NULL AS legacy, w.recovery_attempts, w.workflow_deadline_epoch_ms, w.forked_from,
+          EXISTS (SELECT FROM {s}.operation_outputs o WHERE o.workflow_uuid = w.workflow_uuid) AS has_history";
+
+/// $11 most PENDING rows or NULL, $12 most starts or NULL in $13 milliseconds; $14 a partition, and $15 to $17 the same
+/// for it.
+///
+/// Rides `idx_workflow_status_in_flight_v2` twice: the PENDING count, and the ENQUEUED rows in priority and age order; in
+/// a partition it is `idx_workflow_status_partition_dequeue_v3`. Starts ride `idx_workflow_status_rate_limited`.
+const CLAIM: &str = "
+WITH {latest}, budget AS (
+  SELECT GREATEST(0, LEAST($9::bigint,
+    CASE WHEN $11::bigint IS NOT NULL THEN $11::bigint - (
+      SELECT count(*) FROM {s}.workflow_status
+       WHERE queue_name = $1 AND status = 'PENDING' AND {application}) END,
+    CASE WHEN $12::bigint IS NOT NULL THEN $12::bigint - (
+      SELECT count(*) FROM {s}.workflow_status
+       WHERE queue_name = $1 AND rate_limited AND status NOT IN ('ENQUEUED', 'DELAYED')
+         AND started_at_epoch_ms > {now} - $13::bigint AND {application}) END,
+    CASE WHEN $15::bigint IS NOT NULL THEN $15::bigint - (
+      SELECT count(*) FROM {s}.workflow_status
+       WHERE queue_name = $1 AND status = 'PENDING' AND queue_partition_key = $14::text AND {application}) END,
+    CASE WHEN $16::bigint IS NOT NULL THEN $16::bigint - (
+      SELECT count(*) FROM {s}.workflow_status
+       WHERE queue_name = $1 AND rate_limited AND status NOT IN ('ENQUEUED', 'DELAYED')
+         AND queue_partition_key = $14::text AND started_at_epoch_ms > {now} - $17::bigint AND {application}) END
+  )) AS rows
+), pick AS (
+  SELECT workflow_uuid FROM {s}.workflow_status
+   WHERE {ours} AND {rows}
+   ORDER BY priority, created_at
+   LIMIT (SELECT rows FROM budget)
+   FOR UPDATE {wait}
+)";
+
+/// Distinct keys by a loose index scan: the smallest one greater than the last.
+const KEYS: &str = "keys AS (
+  (SELECT queue_partition_key AS key FROM {s}.workflow_status
+    WHERE queue_name = $1 AND status = 'ENQUEUED' AND queue_partition_key IS NOT NULL AND {application}
+    ORDER BY queue_partition_key LIMIT 1)
+  UNION ALL
+  SELECT (SELECT queue_partition_key FROM {s}.workflow_status
+           WHERE queue_name = $1 AND status = 'ENQUEUED' AND queue_partition_key > keys.key AND {application}
+           ORDER BY queue_partition_key LIMIT 1)
+    FROM keys WHERE keys.key IS NOT NULL
+)";
+
+/// A partition is busy whoever's row is PENDING in it: here the application doesn't matter, as with the SDKs.
+const HEADS: &str = "
+WITH RECURSIVE {latest}, {keys}, heads AS MATERIALIZED (
+  SELECT head.workflow_uuid
+    FROM keys CROSS JOIN LATERAL (
+         SELECT workflow_uuid FROM {s}.workflow_status
+          WHERE {ours} AND queue_partition_key = keys.key
+          ORDER BY priority, created_at, workflow_uuid LIMIT 1) head
+   WHERE NOT EXISTS (SELECT FROM {s}.workflow_status busy
+                      WHERE busy.queue_name = $1 AND busy.status = 'PENDING' AND busy.queue_partition_key = keys.key)
+   ORDER BY random() LIMIT $9::bigint
+), pick AS (
+  SELECT workflow_uuid FROM {s}.workflow_status
+   WHERE {ours} AND queue_partition_key IS NOT NULL AND workflow_uuid IN (SELECT workflow_uuid FROM heads)
+   FOR UPDATE SKIP LOCKED
+)";
+
+/// $1 queue, $2 application, $3 most PENDING rows of a partition or NULL, $4 most keys.
+const PARTITIONS: &str = "
+WITH RECURSIVE {keys}
+SELECT key FROM keys
+ WHERE key IS NOT NULL
+   AND ($3::bigint IS NULL OR $3::bigint > (
+        SELECT count(*) FROM {s}.workflow_status
+         WHERE queue_name = $1 AND status = 'PENDING' AND queue_partition_key = key AND {application}))
+ ORDER BY random() LIMIT $4::bigint";
+
+/// A claim within a budget; `shared` when others spend of it as well.
+pub(super) fn claim(rows: &Rows<'_>, shared: bool) -> String {
+    let rows = match rows {
+        Rows::All => "$14::text IS NULL",
+        Rows::Partition { .. } => "queue_partition_key = $14::text",
+        Rows::Keyless => "$14::text IS NULL AND queue_partition_key IS NULL AND parent_workflow_id IS NOT NULL",
+    };
+    let statement = [CLAIM, TAKE].concat().replace("{rows}", rows);
+    // With a shared budget, a row that someone else holds means that someone spends: SKIP LOCKED would overspend.
+    let statement = statement.replace("{wait}", if shared { "NOWAIT" } else { "SKIP LOCKED" });
+    complete(&statement.replace("{rate_limited}", "($12::bigint IS NOT NULL OR $16::bigint IS NOT NULL)"))
+}
+
+/// The first row of each partition in which nothing runs.
+pub(super) fn claim_heads() -> String {
+    complete(&[HEADS, TAKE].concat().replace("{rate_limited}", "FALSE"))
+}
+
+/// Partitions with ENQUEUED rows.
+pub(super) fn partitions() -> String {
+    complete(PARTITIONS).replace("application_name = $5", "application_name = $2")
+}
+
+fn complete(template: &str) -> String {
+    let parts = [("{latest}", LATEST), ("{keys}", KEYS), ("{ours}", OURS), ("{application}", APPLICATION)];
+    parts.iter().fold(template.to_owned(), |statement, (name, part)| statement.replace(name, part))
+}

@@ -1,0 +1,129 @@
+//! Limits of a queue, and the table in which DBOS keeps them for everyone.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use tokio_postgres::Row;
+
+use super::{SysdbError, SystemDatabase};
+
+/// Pauses between looks that a registered queue may ask for; what lies outside is brought inside.
+const POLLING: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(600));
+
+/// At most so many starts within any stretch of this length, over all executors, by the database's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Most starts.
+    pub max: u32,
+    /// Length of the stretch, more than nothing.
+    pub period: Duration,
+}
+
+impl fmt::Display for RateLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} per {}", self.max, humantime::format_duration(self.period))
+    }
+}
+
+/// A text is no rate limit.
+#[derive(Debug, thiserror::Error)]
+#[error("expected a number of starts and a duration, such as \"100 per 1m\" or \"5 per 250ms\"")]
+pub struct RateLimitError;
+
+impl FromStr for RateLimit {
+    type Err = RateLimitError;
+
+    fn from_str(text: &str) -> Result<RateLimit, RateLimitError> {
+        let (max, period) = text.split_once(" per ").ok_or(RateLimitError)?;
+        let max = max.trim().parse().map_err(|_| RateLimitError)?;
+        let period = humantime::parse_duration(period.trim()).map_err(|_| RateLimitError)?;
+        if period.is_zero() { Err(RateLimitError) } else { Ok(RateLimit { max, period }) }
+    }
+}
+
+/// How much of a queue may run. `None` is no limit of that kind, and 0 stops claims.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueLimits {
+    /// Most rows of the queue that are PENDING at once, over all executors of the application.
+    pub concurrency: Option<u32>,
+    /// Most executions of the queue that run at once in one process.
+    pub worker_concurrency: Option<u32>,
+    /// Most starts within a time, over all executors of the application.
+    pub rate: Option<RateLimit>,
+    /// Limits of each partition; `None` when the queue has no partitions.
+    pub partition: Option<PartitionLimits>,
+    /// Pause between looks at the queue while there is nothing to do.
+    pub polling_interval: Duration,
+}
+
+/// How much of each partition of a queue may run, at least one of the three.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PartitionLimits {
+    /// Most rows of a partition that are PENDING at once, over all executors of the application.
+    pub concurrency: Option<u32>,
+    /// Most executions of a partition in one process, those included that wait.
+    pub worker_concurrency: Option<u32>,
+    /// Most starts within a time, over all executors of the application.
+    pub rate: Option<RateLimit>,
+}
+
+impl QueueLimits {
+    /// Whether nothing may be claimed at all.
+    pub fn is_paused(&self) -> bool {
+        let none = |concurrency: Option<u32>, in_worker: Option<u32>, rate: Option<RateLimit>| {
+            concurrency == Some(0) || in_worker == Some(0) || rate.is_some_and(|rate| rate.max == 0)
+        };
+        let in_partition = |own: &PartitionLimits| none(own.concurrency, own.worker_concurrency, own.rate);
+        none(self.concurrency, self.worker_concurrency, self.rate) || self.partition.as_ref().is_some_and(in_partition)
+    }
+}
+
+/// $1 queue, $2 application. A queue of another application is none of ours: names are unique over all of them.
+const REGISTERED: &str = "
+SELECT concurrency, worker_concurrency, rate_limit_max, rate_limit_period_sec, polling_interval_sec,
+       partition_concurrency, partition_worker_concurrency, partition_rate_limit_max, partition_rate_limit_period_sec
+  FROM {s}.queues
+ WHERE name = $1 AND (application_name = $2 OR application_name IS NULL OR application_name = '')";
+
+impl SystemDatabase {
+    /// The limits under which a queue is registered; `None` when it isn't, or belongs to another application.
+    pub async fn registered_limits(&self, queue: &str, application: &str) -> Result<Option<QueueLimits>, SysdbError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(&self.sql(REGISTERED)).await?;
+        let row = client.query_opt(&statement, &[&queue, &application]).await?;
+        Ok(row.as_ref().map(read).transpose()?)
+    }
+}
+
+fn read(row: &Row) -> Result<QueueLimits, tokio_postgres::Error> {
+    let partition = PartitionLimits {
+        concurrency: count(row, "partition_concurrency")?,
+        worker_concurrency: count(row, "partition_worker_concurrency")?,
+        rate: rate(row, "partition_rate_limit_max", "partition_rate_limit_period_sec")?,
+    };
+    let has_partitions =
+        partition.concurrency.is_some() || partition.worker_concurrency.is_some() || partition.rate.is_some();
+    Ok(QueueLimits {
+        partition: has_partitions.then_some(partition),
+        concurrency: count(row, "concurrency")?,
+        worker_concurrency: count(row, "worker_concurrency")?,
+        rate: rate(row, "rate_limit_max", "rate_limit_period_sec")?,
+        polling_interval: seconds(row.try_get("polling_interval_sec")?).clamp(POLLING.0, POLLING.1),
+    })
+}
+
+/// Less than none is none.
+fn count(row: &Row, column: &str) -> Result<Option<u32>, tokio_postgres::Error> {
+    let value: Option<i32> = row.try_get(column)?;
+    Ok(value.map(|value| u32::try_from(value).unwrap_or(0)))
+}
+
+/// It takes both columns, and a period that is one.
+fn rate(row: &Row, max: &str, period: &str) -> Result<Option<RateLimit>, tokio_postgres::Error> {
+    let period = row.try_get::<_, Option<f64>>(period)?.map(seconds).filter(|period| !period.is_zero());
+    Ok(count(row, max)?.zip(period).map(|(max, period)| RateLimit { max, period }))
+}
+
+/// What is no time (negative, not a number) is none at all; what is beyond all bounds, very long.
+fn seconds(value: f64) -> Duration {
+    if value > 0.0 { Duration::try_from_secs_f64(value).unwrap_or(Duration::MAX) } else { Duration::ZERO }
+}

@@ -4,8 +4,15 @@
 
 mod support;
 
+#[path = "interop/mod.rs"]
+mod interop;
+
 use std::time::Duration;
 
+use interop::{
+    executor::{Executor, ExecutorOptions},
+    setup::Lang,
+};
 use serde_json::json;
 use support::{
     TestDatabase,
@@ -331,4 +338,51 @@ async fn children_have_no_partition_and_run_although_their_parent_fills_its_own(
         assert_eq!(bench.ledger.entries(&id).await, 1, "the child ran");
         assert!(worker.stop().await.success());
     }
+}
+
+/// What is claimed and what ends, in the order of the statements: an end is noted before it is visible, and a claim after
+/// it has seen the end that makes room.
+const CLAIMS: &str = "
+CREATE TABLE claims (number bigserial PRIMARY KEY, id text NOT NULL, executor text, change int NOT NULL);
+CREATE FUNCTION note_claim() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO claims (id, executor, change)
+    VALUES (NEW.workflow_uuid, NEW.executor_id, CASE NEW.status WHEN 'PENDING' THEN 1 ELSE -1 END);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_claim AFTER UPDATE ON dbos.workflow_status FOR EACH ROW
+    WHEN ((OLD.status = 'PENDING') <> (NEW.status = 'PENDING')) EXECUTE FUNCTION note_claim()";
+
+#[tokio::test]
+async fn a_limit_holds_together_with_an_executor_of_the_typescript_sdk() {
+    let bench = Bench::new().await;
+    let options = ExecutorOptions { executor: "sdk", ..ExecutorOptions::default() };
+    let Some(sdk) = Executor::start(Lang::TypeScript, &bench.database.url(), &options).await else { return };
+    bench.register("concurrency = 4, worker_concurrency = 3, polling_interval_sec = 0.05").await;
+    bench.client.sql().batch_execute(CLAIMS).await.unwrap();
+    let worker = bench.worker("w1", &[]).await;
+    in_force(&worker, "concurrency=4 worker_concurrency=3").await;
+    // The SDK reads the table every second, and tells nobody.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    // The SDK's run waits for a signal, ours at the gate: so each of them takes what the other leaves.
+    for n in 0..60 {
+        let id = format!("EX{n}");
+        let mut task = json!({"executionId": id, "flowId": "reporting", "inputs": gated(&id)});
+        task["waitForStart"] = 60.into();
+        bench.client.enqueue_task(&id, &task).await;
+    }
+    let inside = "SELECT sum(change) FROM claims";
+    assert!(bench.client.comes_true(inside, &[], 4).await);
+    for n in 0..60 {
+        bench.client.send(&format!("EX{n}"), "START_SIGNAL", json!({})).await;
+    }
+    bench.ledger.release_all();
+    bench.client.until_count("SUCCESS", 60).await;
+
+    let most = "SELECT max(inside) FROM (SELECT sum(change) OVER (ORDER BY number) AS inside FROM claims) s";
+    assert_eq!(bench.client.sql().query_one(most, &[]).await.unwrap().get::<_, i64>(0), 4);
+    let once = "SELECT count(*), count(DISTINCT id), count(DISTINCT executor) FROM claims WHERE change = 1";
+    let once = bench.client.sql().query_one(once, &[]).await.unwrap();
+    assert_eq!((once.get::<_, i64>(0), once.get::<_, i64>(1), once.get::<_, i64>(2)), (60, 60, 2));
+    assert!(worker.stop().await.success());
+    sdk.stop().await;
 }

@@ -49,7 +49,8 @@ pub struct Claimed {
     pub inputs: Option<String>,
     /// Size of the inputs in bytes.
     pub inputs_size: i64,
-    /// The client that enqueued it reads the legacy columns of `workflow_status` only.
+    /// The client that made the row reads the legacy columns of `workflow_status` only. So does one that made it without
+    /// any inputs: that is how an earlier SDK forks a workflow of a newer one.
     pub legacy: bool,
     /// Claims so far, this one included.
     pub attempts: i64,
@@ -109,7 +110,7 @@ UPDATE {s}.workflow_status w
 RETURNING w.workflow_uuid, w.name, w.serialization, w.priority, w.created_at,
           CASE WHEN octet_length(COALESCE(i.inputs, w.inputs)) <= $11::bigint THEN COALESCE(i.inputs, w.inputs) END AS inputs,
           COALESCE(octet_length(COALESCE(i.inputs, w.inputs)), 0)::bigint AS inputs_size,
-          w.inputs IS NOT NULL AS legacy, w.recovery_attempts, w.workflow_deadline_epoch_ms, w.forked_from,
+          (w.inputs IS NOT NULL OR i.inputs IS NULL) AS legacy, w.recovery_attempts, w.workflow_deadline_epoch_ms, w.forked_from,
           EXISTS (SELECT FROM {s}.operation_outputs o WHERE o.workflow_uuid = w.workflow_uuid) AS has_history";
 
 impl SystemDatabase {

@@ -110,7 +110,8 @@ UPDATE {s}.workflow_status w
 RETURNING w.workflow_uuid, w.name, w.serialization, w.priority, w.created_at,
           CASE WHEN octet_length(COALESCE(i.inputs, w.inputs)) <= $11::bigint THEN COALESCE(i.inputs, w.inputs) END AS inputs,
           COALESCE(octet_length(COALESCE(i.inputs, w.inputs)), 0)::bigint AS inputs_size,
-          (w.inputs IS NOT NULL OR i.inputs IS NULL) AS legacy, w.recovery_attempts, w.workflow_deadline_epoch_ms, w.forked_from,
+          (w.inputs IS NOT NULL OR i.inputs IS NULL) AS legacy,
+          w.recovery_attempts, w.workflow_deadline_epoch_ms, w.forked_from,
           EXISTS (SELECT FROM {s}.operation_outputs o WHERE o.workflow_uuid = w.workflow_uuid) AS has_history";
 
 impl SystemDatabase {

@@ -1,5 +1,5 @@
 //! The real DBOS clients for TypeScript and Python, unmodified, against the real program: none of them can tell that the
-//! worker is not theirs.
+//! worker is not theirs. Those of the generation before as well: what holds for whom is shown as a table on stderr.
 //!
 //! Without Node, Python or their registries the tests say so and pass; with `CI=true` they fail instead.
 

@@ -8,9 +8,11 @@ const write = process.stdout.write.bind(process.stdout);
 process.stdout.write = process.stderr.write.bind(process.stderr);
 const answer = (line) => write(JSON.stringify(line) + "\n");
 
-const { DBOSClient } = await import("@dbos-inc/dbos-sdk");
+// Which of the installed ones: they differ in their generation, and so in what they write and read.
+const sdkPackage = process.argv[2] ?? "@dbos-inc/dbos-sdk";
+const { DBOSClient } = await import(sdkPackage);
 const require = createRequire(import.meta.url);
-const sdk = require.resolve("@dbos-inc/dbos-sdk").replace(/index\.js$/, "");
+const sdk = require.resolve(sdkPackage).replace(/index\.js$/, "");
 const { DBOSJSON, DBOSPortableJSON, deserializeResError } = require(sdk + "serialization.js");
 
 const POLL_MS = 50;

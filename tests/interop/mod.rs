@@ -2,7 +2,7 @@
 //!
 //! A client is a child process that answers JSON lines. Both languages know the same commands, with the same fields in
 //! commands and answers; a field that is absent is left out of commands and null in answers, and times are in
-//! milliseconds.
+//! milliseconds. The SDKs of the earlier generation answer as well, but have no `rewind`.
 //!
 //! | command | fields | answer |
 //! |---|---|---|

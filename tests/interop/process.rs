@@ -54,6 +54,7 @@ impl Script {
         let script = runtime.folder.join(name).with_extension(runtime.extension);
         let mut child = Command::new(&runtime.program)
             .arg(script)
+            .arg(runtime.package)
             .current_dir(&runtime.folder)
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .envs(environment.iter().copied())

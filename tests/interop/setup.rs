@@ -5,13 +5,27 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// A language whose SDK is driven.
+/// An SDK that is driven: a language, and the generation of its wire where it isn't the newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lang {
     /// `@dbos-inc/dbos-sdk`, pinned in `package.json`.
     TypeScript,
     /// `dbos`, pinned in `requirements.txt`.
     Python,
+    /// The last `@dbos-inc/dbos-sdk` that keeps inputs and results in `workflow_status`: `dbos-sdk-4` in `package.json`.
+    TypeScript4,
+    /// The last `dbos` that does, pinned in `requirements-2.txt`.
+    Python2,
+}
+
+impl Lang {
+    /// The SDK of the same language whose wire is the newest: itself, but for the earlier ones.
+    pub fn newest(self) -> Lang {
+        match self {
+            Lang::TypeScript | Lang::TypeScript4 => Lang::TypeScript,
+            Lang::Python | Lang::Python2 => Lang::Python,
+        }
+    }
 }
 
 /// An installed SDK.
@@ -23,6 +37,8 @@ pub struct Runtime {
     pub folder: PathBuf,
     /// The scripts' extension.
     pub extension: &'static str,
+    /// The package that holds the SDK, for the driver of a language that has more than one in its folder.
+    pub package: &'static str,
 }
 
 /// The SDK of a language, installed under the target folder on first use; later uses only compare a file.
@@ -30,7 +46,7 @@ pub struct Runtime {
 /// Where the interpreter or the registry is missing, this says so and answers `None`, and the test should return.
 /// On a build server (`CI=true`) that is a failure instead: there, a skipped test is a test that nobody runs.
 pub fn available(lang: Lang) -> Option<Runtime> {
-    static FOUND: [OnceLock<Result<Runtime, String>>; 2] = [const { OnceLock::new() }; 2];
+    static FOUND: [OnceLock<Result<Runtime, String>>; 4] = [const { OnceLock::new() }; 4];
     match FOUND[lang as usize].get_or_init(|| install(lang)) {
         Ok(runtime) => Some(runtime.clone()),
         Err(reason) => {
@@ -41,13 +57,35 @@ pub fn available(lang: Lang) -> Option<Runtime> {
     }
 }
 
+/// The pinned version of an SDK, out of the file that pins it.
+///
+/// # Panics
+/// When that file no longer pins it.
+pub fn version(lang: Lang) -> &'static str {
+    let (file, name) = match lang {
+        Lang::TypeScript => (include_str!("package.json"), "\"@dbos-inc/dbos-sdk\": \""),
+        Lang::TypeScript4 => (include_str!("package.json"), "\"npm:@dbos-inc/dbos-sdk@"),
+        Lang::Python => (include_str!("requirements.txt"), "dbos=="),
+        Lang::Python2 => (include_str!("requirements-2.txt"), "dbos=="),
+    };
+    let (_, version) = file.split_once(name).unwrap_or_else(|| panic!("{name} is not pinned"));
+    version.split(['"', '\n']).next().unwrap_or(version)
+}
+
 fn install(lang: Lang) -> Result<Runtime, String> {
     // Beside cargo's own folder for tests' files, so that a moved target folder is followed.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().ok_or("no target folder")?;
     let root = target.join("interop");
-    let (name, pinned, files): (_, _, &[&str]) = match lang {
-        Lang::TypeScript => ("typescript", "package-lock.json", &["package.json", "driver.mjs", "executor.mjs"]),
-        Lang::Python => ("python", "requirements.txt", &["driver.py", "executor.py"]),
+    let script_files: &[&str] = match lang.newest() {
+        Lang::Python => &["driver.py", "executor.py"],
+        _ => &["package.json", "driver.mjs", "executor.mjs"],
+    };
+    // npm has two versions side by side under two names, pip has not.
+    let (name, pinned, package) = match lang {
+        Lang::TypeScript => ("typescript", "package-lock.json", "@dbos-inc/dbos-sdk"),
+        Lang::TypeScript4 => ("typescript", "package-lock.json", "dbos-sdk-4"),
+        Lang::Python => ("python", "requirements.txt", "dbos"),
+        Lang::Python2 => ("python2", "requirements-2.txt", "dbos"),
     };
     let folder = root.join(name);
     fs::create_dir_all(&folder).map_err(|error| format!("can't create {}: {error}", folder.display()))?;
@@ -57,7 +95,7 @@ fn install(lang: Lang) -> Result<Runtime, String> {
     lock.lock().map_err(|error| format!("can't lock {name}.lock: {error}"))?;
 
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop");
-    for file in files.iter().chain([&pinned]) {
+    for file in script_files.iter().chain([&pinned]) {
         copy_if_changed(&source.join(file), &folder.join(file))
             .map_err(|error| format!("can't copy {file}: {error}"))?;
     }
@@ -66,15 +104,15 @@ fn install(lang: Lang) -> Result<Runtime, String> {
     let wanted = fs::read(folder.join(pinned)).map_err(|error| format!("can't read {pinned}: {error}"))?;
     let is_installed = fs::read(&installed).is_ok_and(|found| found == wanted);
     let runtime = match lang {
-        Lang::TypeScript => {
+        Lang::TypeScript | Lang::TypeScript4 => {
             if !is_installed {
                 run(Command::new("npm")
                     .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
                     .current_dir(&folder))?;
             }
-            Runtime { program: "node".into(), folder, extension: "mjs" }
+            Runtime { program: "node".into(), folder, extension: "mjs", package }
         }
-        Lang::Python => {
+        Lang::Python | Lang::Python2 => {
             let environment = folder.join("venv");
             let program = environment.join("bin/python3");
             if !is_installed {
@@ -83,7 +121,7 @@ fn install(lang: Lang) -> Result<Runtime, String> {
                     .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", pinned])
                     .current_dir(&folder))?;
             }
-            Runtime { program, folder, extension: "py" }
+            Runtime { program, folder, extension: "py", package }
         }
     };
     run(Command::new(&runtime.program).arg("--version"))?;

@@ -89,7 +89,8 @@ pub struct Claimed {
     pub inputs: Option<String>,
     /// Size of the inputs in bytes.
     pub inputs_size: i64,
-    /// The client that enqueued it reads the legacy columns of `workflow_status` only.
+    /// The client that made the row reads the legacy columns of `workflow_status` only. So does one that made it without
+    /// any inputs: that is how an earlier SDK forks a workflow of a newer one.
     pub legacy: bool,
     /// Claims so far, this one included.
     pub attempts: i64,

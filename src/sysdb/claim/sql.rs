@@ -35,7 +35,7 @@ UPDATE {s}.workflow_status w
 RETURNING w.workflow_uuid, w.name, w.serialization, w.priority, w.created_at, w.queue_partition_key,
           CASE WHEN octet_length(COALESCE(i.inputs, w.inputs)) <= $10::bigint THEN COALESCE(i.inputs, w.inputs) END AS inputs,
           COALESCE(octet_length(COALESCE(i.inputs, w.inputs)), 0)::bigint AS inputs_size,
-          w.inputs IS NOT NULL AS legacy, w.recovery_attempts, w.workflow_deadline_epoch_ms, w.forked_from,
+          (w.inputs IS NOT NULL OR i.inputs IS NULL) AS legacy, w.recovery_attempts, w.workflow_deadline_epoch_ms, w.forked_from,
           EXISTS (SELECT FROM {s}.operation_outputs o WHERE o.workflow_uuid = w.workflow_uuid) AS has_history";
 
 /// $11 most PENDING rows or NULL, $12 most starts or NULL in $13 milliseconds; $14 a partition, and $15 to $17 the same

@@ -1,6 +1,8 @@
 //! The scenarios. Each has a database, clients and workers of its own, see [`stage`].
 
 mod control;
+mod generations;
+mod matrix;
 mod neighbours;
 mod queueing;
 mod results;

@@ -89,7 +89,7 @@ INSERT INTO {s}.operation_outputs (workflow_uuid, function_id, function_name, ou
 SELECT taken.id, taken.function_id, 'DBOS.recv', taken.message, taken.serialization, taken.started, taken.completed,
        w.application_name
   FROM taken JOIN {s}.workflow_status w ON w.workflow_uuid = taken.id
-RETURNING workflow_uuid, output, serialization";
+RETURNING workflow_uuid, function_id, output, serialization";
 
 /// A child exists from the moment that its parent's step says so, and a re-run meets its own rows.
 const START: &str = "
@@ -121,6 +121,9 @@ WITH ended AS (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text
 INSERT INTO {s}.workflow_output (workflow_uuid, output, error) SELECT workflow_uuid, result, failure FROM done
 ON CONFLICT (workflow_uuid) DO UPDATE SET output = EXCLUDED.output, error = EXCLUDED.error";
 
+/// Messages received, by workflow and step.
+type Mail = HashMap<(String, i32), Message>;
+
 type Committed = (String, Vec<Outcome>, Result<(), tokio_postgres::Error>);
 
 /// Write a batch: transaction id, what became of each checkpoint, and the answer to COMMIT.
@@ -130,23 +133,29 @@ pub(super) async fn write(
     batch: &[&Checkpoint],
 ) -> Result<Committed, Failure> {
     let transaction = client.transaction().await?;
-    let (xid, owned) = owned(sysdb, &transaction, batch).await?;
-    let mine = |checkpoint: &Checkpoint| {
-        owned.get(checkpoint.owner.id.as_str()) == Some(&checkpoint.owner.token.as_str().to_owned())
-    };
-    let live: Vec<&Checkpoint> = batch.iter().copied().filter(|checkpoint| mine(checkpoint)).collect();
-
+    let (xid, mut owned) = owned(sysdb, &transaction, batch).await?;
+    let mut mine = Vec::with_capacity(batch.len());
     let mut writes = Columns::default();
-    for checkpoint in &live {
-        writes.add(checkpoint);
+    for checkpoint in batch {
+        let id = checkpoint.owner.id.as_str();
+        let live = owned.get(id).is_some_and(|token| token == checkpoint.owner.token.as_str());
+        mine.push(live);
+        if live {
+            writes.add(checkpoint);
+            // An outcome ends the ownership, also for what follows in the same batch.
+            if checkpoint.writes.iter().any(|write| matches!(write, Write::Finish(_))) {
+                owned.remove(id);
+            }
+        }
     }
     let mut mail = writes.run(sysdb, &transaction).await?;
     let committed = transaction.commit().await;
 
     let outcomes = batch
         .iter()
-        .map(|checkpoint| match mine(checkpoint) {
-            true => Outcome { result: Ok(mail.remove(checkpoint.owner.id.as_str())), streams: grown(checkpoint) },
+        .zip(mine)
+        .map(|(checkpoint, mine)| match mine {
+            true => Outcome { result: Ok(received(checkpoint, &mut mail)), streams: grown(checkpoint) },
             false => Outcome { result: Err(CommitError::OwnershipLost), streams: Vec::new() },
         })
         .collect();
@@ -171,6 +180,14 @@ async fn owned(
         owned.insert(row.try_get(0)?, row.try_get::<_, Option<String>>(1)?.unwrap_or_default());
     }
     Ok((xid, owned))
+}
+
+/// What this checkpoint received: others of the same workflow may be in the batch.
+fn received(checkpoint: &Checkpoint, mail: &mut Mail) -> Received {
+    checkpoint.writes.iter().find_map(|write| match write {
+        Write::Receive(receive) => mail.remove(&(checkpoint.owner.id.as_str().to_owned(), receive.function_id)),
+        _ => None,
+    })
 }
 
 fn grown(checkpoint: &Checkpoint) -> Vec<Arc<str>> {
@@ -215,12 +232,8 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// Run the statements, and give the messages received by workflow.
-    async fn run(
-        &self,
-        sysdb: &SystemDatabase,
-        transaction: &Transaction<'_>,
-    ) -> Result<HashMap<String, Message>, Failure> {
+    /// Run the statements, and give the messages received.
+    async fn run(&self, sysdb: &SystemDatabase, transaction: &Transaction<'_>) -> Result<Mail, Failure> {
         self.steps(sysdb, transaction).await?;
         let mail = self.receives(sysdb, transaction).await?;
         self.appends(sysdb, transaction).await?;
@@ -274,11 +287,7 @@ impl<'a> Columns<'a> {
         Ok(())
     }
 
-    async fn receives(
-        &self,
-        sysdb: &SystemDatabase,
-        transaction: &Transaction<'_>,
-    ) -> Result<HashMap<String, Message>, Failure> {
+    async fn receives(&self, sysdb: &SystemDatabase, transaction: &Transaction<'_>) -> Result<Mail, Failure> {
         let mut mail = HashMap::new();
         if self.receives.is_empty() {
             return Ok(mail);
@@ -291,10 +300,10 @@ impl<'a> Columns<'a> {
         let statement = transaction.prepare_cached(&sysdb.sql(RECEIVE)).await?;
         for row in transaction.query(&statement, &[&ids, &topics, &numbers, &started, &completed]).await? {
             let message = Message {
-                value: row.try_get::<_, Option<String>>(1)?.unwrap_or_default(),
-                serialization: row.try_get(2)?,
+                value: row.try_get::<_, Option<String>>(2)?.unwrap_or_default(),
+                serialization: row.try_get(3)?,
             };
-            mail.insert(row.try_get(0)?, message);
+            mail.insert((row.try_get(0)?, row.try_get(1)?), message);
         }
         Ok(mail)
     }

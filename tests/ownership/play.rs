@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fireflow_worker::sysdb::{
-    Append, Cause, Checkpoint, Claim, Enqueued, Finish, NewWorkflow, Owner, Receive, StepRecord, SysdbError,
+    Append, Cause, Checkpoint, Claim, Enqueued, Finish, NewWorkflow, Owner, Receive, Rows, StepRecord, SysdbError,
     WorkflowId, Write,
 };
 use futures_util::future::join_all;
@@ -259,7 +259,7 @@ pub async fn perform(case: &Case<'_>, call: &Call) -> Answer {
         Call::Claim { executor, queue, slots } => {
             let name = case.queue(*queue);
             let concurrency = (*queue == Queue::Limited).then_some(LIMIT);
-            let claim = Claim { queue: &name, limit: *slots, concurrency };
+            let claim = Claim { queue: &name, rows: Rows::All, limit: *slots, concurrency, rate: None };
             let scope = case.scope(*executor);
             Answer::Claimed(patiently(async || executors[*executor].sysdb.claim(&scope, &claim).await).await.ok())
         }

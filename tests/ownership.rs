@@ -60,6 +60,11 @@ fn colliding_tasks_keep_every_promise() {
 }
 
 #[test]
+fn claims_at_the_same_moment_stay_below_the_limit() {
+    check(Builder::new_multi_thread(), (6, 100), &operation::rushes(), play::play);
+}
+
+#[test]
 fn a_refused_checkpoint_spares_its_neighbours() {
     check(Builder::new_current_thread(), (8, 100), &operation::neighbours(), play::neighbours);
 }

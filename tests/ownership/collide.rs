@@ -171,6 +171,11 @@ fn check_row(state: &State, number: usize, told: &[Vec<Told>]) -> Result<(), Tes
                 (Call::Commit { row, .. }, Answer::Committed(Err(CommitError::Closed))) if *row == number => {
                     return Err(TestCaseError::fail("the writer ended"));
                 }
+                (Call::Commit { writes, valid: true, .. }, Answer::Committed(Err(CommitError::Refused(reason)))) => {
+                    // Only a receive may meet its number.
+                    let receives = writes.iter().any(|write| matches!(write, Write::Receive(_)));
+                    prop_assert!(receives, "{}: {:?}", reason, writes);
+                }
                 _ => {}
             }
         }

@@ -68,8 +68,8 @@ pub enum Operation {
 #[derive(Clone, Debug)]
 pub enum Happening {
     Alone(Operation),
-    /// Two operations at the same moment.
-    Together(Operation, Operation),
+    /// Operations at the same moment.
+    Together(Vec<Operation>),
     /// Checkpoints that one writer gets at the same moment.
     Batch(Vec<Commit>),
 }
@@ -124,9 +124,26 @@ fn operation() -> impl Strategy<Value = Operation> {
 pub fn step() -> impl Strategy<Value = Happening> {
     prop_oneof![
         4 => operation().prop_map(Happening::Alone),
-        3 => (operation(), operation()).prop_map(|(one, other)| Happening::Together(one, other)),
+        3 => prop::collection::vec(operation(), 2).prop_map(Happening::Together),
         2 => prop::collection::vec(commit(), 2..6).prop_map(Happening::Batch),
     ]
+}
+
+/// All executors claim from the limited queue at the same moment; then everything is given back.
+pub fn rush() -> impl Strategy<Value = Vec<Happening>> {
+    prop::collection::vec(1..4u32, EXECUTORS).prop_map(|slots| {
+        let claim = |(executor, slots)| Operation::Claim { executor, queue: Queue::Limited, slots };
+        let claims = slots.into_iter().enumerate().map(claim).collect();
+        let back = (0..EXECUTORS).map(|dead| Happening::Alone(Operation::Recover { by: dead, dead }));
+        std::iter::once(Happening::Together(claims)).chain(back).collect()
+    })
+}
+
+/// Rushes for a queue that holds everything.
+pub fn rushes() -> impl Strategy<Value = Vec<Happening>> {
+    let enqueue = (0..ROWS).map(|row| Happening::Alone(Operation::Enqueue(row, Queue::Limited)));
+    let enqueue: Vec<Happening> = enqueue.collect();
+    prop::collection::vec(rush(), 20).prop_map(move |rushes| [enqueue.clone(), rushes.concat()].concat())
 }
 
 /// Checkpoints of different workflows, and the place and kind of one that the server refuses.

@@ -34,7 +34,9 @@ impl Game<'_> {
     async fn step(&mut self, happening: &Happening) -> Result<(), TestCaseError> {
         let (calls, ordered) = match happening {
             Happening::Alone(operation) => (vec![self.decide(operation)], true),
-            Happening::Together(one, other) => (vec![self.decide(one), self.decide(other)], false),
+            Happening::Together(operations) => {
+                (operations.iter().map(|operation| self.decide(operation)).collect(), false)
+            }
             Happening::Batch(commits) => (commits.iter().map(|commit| self.checkpoint(commit)).collect(), true),
         };
         let mut calls: Vec<Call> = calls.into_iter().flatten().collect();
@@ -53,12 +55,9 @@ impl Game<'_> {
         }
         let actual = self.case.snapshot().await;
         let alone = ordered || calls.len() < 2;
-        let mut told: Vec<(&Call, &Answer)> = calls.iter().zip(&answers).collect();
-        let mut possible = self.outcomes(&told, alone);
-        if !alone {
-            told.reverse();
-            possible.extend(self.outcomes(&told, alone));
-        }
+        let told: Vec<(&Call, &Answer)> = calls.iter().zip(&answers).collect();
+        let orders = if alone { vec![told.clone()] } else { permutations(&told) };
+        let possible: Vec<State> = orders.iter().flat_map(|order| self.outcomes(order, alone)).collect();
         if !possible.contains(&actual) {
             let before = &self.state;
             let message = format!("told: {told:?}\nbefore: {before:?}\nafter: {actual:?}\npossible: {possible:?}");
@@ -150,6 +149,18 @@ impl Game<'_> {
         let (writes, valid) = writes(&self.case, &commit.content, recorded);
         Some(Call::Commit { executor: commit.executor, row, owner, writes, valid })
     }
+}
+
+fn permutations<T: Copy>(items: &[T]) -> Vec<Vec<T>> {
+    if items.is_empty() {
+        return vec![Vec::new()];
+    }
+    let first = |place: usize| {
+        let mut rest = items.to_vec();
+        let item = rest.remove(place);
+        permutations(&rest).into_iter().map(move |rest| [vec![item], rest].concat())
+    };
+    (0..items.len()).flat_map(first).collect()
 }
 
 /// An execution waits for one message at a time; later receives of the same moment are left out.

@@ -68,11 +68,6 @@ pub struct Step {
 }
 
 impl Step {
-    /// Its number, which events and streams written inside it carry.
-    pub fn function_id(&self) -> i32 {
-        self.function_id
-    }
-
     fn record(self, output: Option<String>, error: Option<String>) -> StepRecord {
         StepRecord {
             function_id: self.function_id,

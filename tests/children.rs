@@ -5,34 +5,23 @@
 mod support;
 
 use serde_json::{Value as Json, json};
-use support::{TestDatabase, client::SqlClient, flows::FlowBuilder, ledger::Ledger, worker::WorkerProcess};
-
-/// A database with the flow `family`: two events are emitted; on each of them a child is held by the ledger as `kids`.
-struct Bench {
-    database: TestDatabase,
-    client: SqlClient,
-    ledger: Ledger,
-}
+use support::{bench::Bench, flows::FlowBuilder, worker::WorkerProcess};
 
 impl Bench {
+    /// With the flow `family`: two events are emitted; on each of them a child is held by the ledger as `kids`.
     async fn new() -> Bench {
-        let database = TestDatabase::new().await;
-        let client = SqlClient::open(&database).await;
-        let ledger = Ledger::open(&database).await;
-        let emitter = [("eventName", json!("work"))];
-        let family = FlowBuilder::new("family")
-            .node("first", "EventEmitterNode", &emitter)
-            .node("second", "EventEmitterNode", &emitter)
-            .node("listener", "EventListenerNodeV2", &emitter)
-            .get("hold", ledger.base())
-            .then("listener", "hold")
-            .output("reply", "hold", "response");
-        client.store(&family.build()).await;
-        Bench { database, client, ledger }
-    }
-
-    async fn worker(&self, settings: &[(&str, &str)]) -> WorkerProcess {
-        WorkerProcess::start(&self.database.url(), "w1", settings).await
+        Bench::with(|ledger| {
+            let emitter = [("eventName", json!("work"))];
+            let family = FlowBuilder::new("family")
+                .node("first", "EventEmitterNode", &emitter)
+                .node("second", "EventEmitterNode", &emitter)
+                .node("listener", "EventListenerNodeV2", &emitter)
+                .get("hold", ledger)
+                .then("listener", "hold")
+                .output("reply", "hold", "response");
+            vec![family.build()]
+        })
+        .await
     }
 
     async fn begin(&self, children: i64) {
@@ -71,7 +60,7 @@ const STEPS: [&str; 8] = [
 #[tokio::test]
 async fn each_event_is_a_child_and_their_parent_waits_without_a_slot() {
     let bench = Bench::new().await;
-    let worker = bench.worker(&[("queue.worker_concurrency", "1")]).await;
+    let worker = bench.worker("w1", &[("queue.worker_concurrency", "1")]).await;
     bench.begin(1).await; // one slot, and it is a child's
     bench.ledger.release_all();
     let row = bench.client.until("EX1", "SUCCESS").await;
@@ -97,13 +86,13 @@ async fn each_event_is_a_child_and_their_parent_waits_without_a_slot() {
 #[tokio::test]
 async fn a_parent_that_is_killed_meets_its_own_children() {
     let bench = Bench::new().await;
-    let worker = bench.worker(&[]).await;
+    let worker = bench.worker("w1", &[]).await;
     bench.begin(2).await;
     let children = bench.children().await;
     let before = bench.client.steps("EX1").await;
     worker.kill().await;
 
-    let worker = bench.worker(&[]).await;
+    let worker = bench.worker("w1", &[]).await;
     bench.ledger.entered("kids", 4).await; // both were cut off in the middle, and run again
     bench.ledger.release_all();
     bench.client.until("EX1", "SUCCESS").await;
@@ -118,7 +107,7 @@ async fn a_parent_that_is_killed_meets_its_own_children() {
 #[tokio::test]
 async fn a_stop_of_the_parent_stops_its_children() {
     let bench = Bench::new().await;
-    let worker = bench.worker(&[]).await;
+    let worker = bench.worker("w1", &[]).await;
     bench.begin(2).await;
     let children = bench.children().await;
     bench.client.cancel("EX1").await;
@@ -137,7 +126,7 @@ async fn a_stop_of_the_parent_stops_its_children() {
 #[tokio::test]
 async fn a_child_that_fails_does_not_fail_its_parent() {
     let bench = Bench::new().await;
-    let worker = bench.worker(&[]).await;
+    let worker = bench.worker("w1", &[]).await;
     bench.begin(2).await;
     let children = bench.children().await;
     bench.client.cancel(&children[0]).await;
@@ -153,7 +142,7 @@ async fn a_child_that_fails_does_not_fail_its_parent() {
 #[tokio::test]
 async fn a_waiting_parent_is_handed_back_at_once_and_goes_on_elsewhere() {
     let bench = Bench::new().await;
-    let worker = bench.worker(&[("queue.worker_concurrency", "1"), ("worker.drain_timeout", "1h")]).await;
+    let worker = bench.worker("w1", &[("queue.worker_concurrency", "1"), ("worker.drain_timeout", "1h")]).await;
     bench.begin(1).await;
     worker.signal(rustix::process::Signal::TERM);
     let back = "SELECT count(*) FROM dbos.workflow_status WHERE workflow_uuid = 'EX1' AND status = 'ENQUEUED'";

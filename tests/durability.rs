@@ -7,33 +7,20 @@ mod support;
 use rustix::process::Signal;
 use serde_json::json;
 use support::{
-    TestDatabase,
-    client::{SqlClient, Step},
+    bench::Bench,
+    client::Step,
     flows::{FlowBuilder, echo, gated, reporting},
-    ledger::Ledger,
     worker::WorkerProcess,
 };
 
-/// A database with a queue, a ledger and the flows `long` (enters, is held, leaves) and `echo`.
-struct Bench {
-    database: TestDatabase,
-    client: SqlClient,
-    ledger: Ledger,
-}
-
 impl Bench {
+    /// With the flows `long` (enters, is held, leaves) and `echo`.
     async fn new() -> Bench {
-        let database = TestDatabase::new().await;
-        let client = SqlClient::open(&database).await;
-        let ledger = Ledger::open(&database).await;
-        let long = FlowBuilder::new("long").get("hold", ledger.base()).output("reply", "hold", "response").build();
-        client.store(&long).await;
-        client.store(&echo("echo")).await;
-        Bench { database, client, ledger }
-    }
-
-    async fn worker(&self, id: &str, settings: &[(&str, &str)]) -> WorkerProcess {
-        WorkerProcess::start(&self.database.url(), id, settings).await
+        Bench::with(|ledger| {
+            let long = FlowBuilder::new("long").get("hold", ledger).output("reply", "hold", "response");
+            vec![long.build(), echo("echo")]
+        })
+        .await
     }
 
     /// Enqueue a long execution, and wait until it is in its middle, with all events up to there written.

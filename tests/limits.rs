@@ -15,34 +15,24 @@ use interop::{
 };
 use serde_json::json;
 use support::{
-    TestDatabase,
-    client::{QUEUE, SqlClient},
+    bench::Bench,
+    client::QUEUE,
     flows::{FlowBuilder, echo, gated, reporting},
-    ledger::Ledger,
     worker::{PATIENCE, WorkerProcess},
 };
 
-struct Bench {
-    database: TestDatabase,
-    client: SqlClient,
-    ledger: Ledger,
-}
-
 impl Bench {
-    /// A database with a registered queue without limits, a ledger, and the flows `reporting` and `echo`.
+    /// With a registered queue without limits, and the flows `reporting` and `echo`.
     async fn new() -> Bench {
-        let database = TestDatabase::new().await;
-        let client = SqlClient::open(&database).await;
-        let ledger = Ledger::open(&database).await;
-        client.store(&reporting("reporting", ledger.base())).await;
-        client.store(&echo("echo")).await;
+        let bench = Bench::with(|ledger| vec![reporting("reporting", ledger), echo("echo")]).await;
         let register = "INSERT INTO dbos.queues (name, polling_interval_sec) VALUES ($1, 0.05)";
-        client.execute(register, &[&QUEUE]).await;
-        Bench { database, client, ledger }
+        bench.client.execute(register, &[&QUEUE]).await;
+        bench
     }
 
-    async fn worker(&self, id: &str, settings: &[(&str, &str)]) -> WorkerProcess {
-        let worker = WorkerProcess::start(&self.database.url(), id, settings).await;
+    /// A worker that knows its limits.
+    async fn limited(&self, id: &str, settings: &[(&str, &str)]) -> WorkerProcess {
+        let worker = self.worker(id, settings).await;
         worker.says("limits in force").await;
         worker
     }
@@ -121,7 +111,7 @@ async fn registered_limits_hold_and_change_while_the_worker_runs() {
     let bench = Bench::new().await;
     bench.register("concurrency = 1").await;
     bench.enqueue(&["a", "b", "c", "d", "e", "f", "g", "h"]).await;
-    let worker = bench.worker("w1", &[("queue.concurrency", "9"), ("queue.worker_concurrency", "4")]).await;
+    let worker = bench.limited("w1", &[("queue.concurrency", "9"), ("queue.worker_concurrency", "4")]).await;
     in_force(&worker, r#"source="registered" concurrency=1 worker_concurrency=4 polling_interval=50ms"#).await;
     bench.ledger.inside(1).await;
     bench.look().await;
@@ -174,7 +164,7 @@ async fn the_configuration_holds_where_it_is_wanted_or_the_queue_is_not_ours() {
     bench.register("concurrency = 1").await;
     bench.enqueue(&["a", "b", "c"]).await;
     let limits = [("queue.concurrency", "2"), ("queue.worker_concurrency", "2"), ("queue.limits", "configured")];
-    let worker = bench.worker("w1", &limits).await;
+    let worker = bench.limited("w1", &limits).await;
     bench.ledger.inside(2).await;
     for id in ["a", "b", "c"] {
         bench.ledger.release(id);
@@ -186,7 +176,7 @@ async fn the_configuration_holds_where_it_is_wanted_or_the_queue_is_not_ours() {
 
     bench.register("application_name = 'other-app'").await;
     bench.enqueue(&["d", "e", "f", "g"]).await;
-    let worker = bench.worker("w1", &[("queue.concurrency", "3"), ("queue.worker_concurrency", "3")]).await;
+    let worker = bench.limited("w1", &[("queue.concurrency", "3"), ("queue.worker_concurrency", "3")]).await;
     bench.ledger.inside(3).await;
     bench.register("application_name = 'fireflow-executor'").await;
     in_force(&worker, r#"source="registered" concurrency=1"#).await;
@@ -223,8 +213,8 @@ async fn a_rate_limit_holds_over_two_workers_and_counts_what_others_started() {
     bench.client.execute(theirs, &[&QUEUE]).await;
     let ids: Vec<String> = (1..=15).map(|n| format!("EX{n}")).collect();
     bench.enqueue(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    let first = bench.worker("w1", &[]).await;
-    let second = bench.worker("w2", &[]).await;
+    let first = bench.limited("w1", &[]).await;
+    let second = bench.limited("w2", &[]).await;
     in_force(&first, r#"rate_limit=4 per 700ms"#).await;
     bench.client.until_count("ENQUEUED", 0).await;
     bench.client.until_count("PENDING", 0).await;
@@ -257,7 +247,7 @@ async fn a_configured_rate_limit_holds() {
     bench.ledger.release_all();
     bench.client.execute("DELETE FROM dbos.queues", &[]).await;
     bench.enqueue(&["a", "b", "c", "d", "e"]).await;
-    let worker = bench.worker("w1", &[("queue.rate_limit", "2 per 500ms")]).await;
+    let worker = bench.limited("w1", &[("queue.rate_limit", "2 per 500ms")]).await;
     bench.client.until_count("SUCCESS", 5).await;
     assert_eq!(most_starts(&bench, 500).await, 2);
     assert!(worker.stop().await.success());
@@ -270,7 +260,7 @@ async fn partitions_run_one_at_a_time_each_in_order() {
     bench.enqueue_in(&["p", "q", "r", "s"], 6).await;
     bench.enqueue(&["keyless"]).await;
     let slots = [("queue.worker_concurrency", "3")];
-    let workers = vec![bench.worker("w1", &slots).await, bench.worker("w2", &slots).await];
+    let workers = vec![bench.limited("w1", &slots).await, bench.limited("w2", &slots).await];
     bench.ledger.inside(4).await; // no more can be, and the workers have six slots
     bench.finish(workers, 24).await;
 
@@ -289,7 +279,7 @@ async fn the_limits_of_partitions_hold_together_with_those_of_the_queue() {
     bench.register("concurrency = 5, partition_concurrency = 2, partition_worker_concurrency = 1").await;
     bench.enqueue_in(&["p", "q", "r", "s"], 8).await;
     let slots = [("queue.worker_concurrency", "4")];
-    let workers = vec![bench.worker("w1", &slots).await, bench.worker("w2", &slots).await];
+    let workers = vec![bench.limited("w1", &slots).await, bench.limited("w2", &slots).await];
     bench.ledger.inside(5).await;
     bench.finish(workers, 32).await;
 
@@ -304,14 +294,14 @@ async fn each_partition_has_a_rate_of_its_own_and_none_waits_for_a_busy_one() {
     bench.register("partition_rate_limit_max = 2, partition_rate_limit_period_sec = 0.5").await;
     bench.enqueue_in(&["p", "q", "r"], 5).await;
     bench.ledger.release_all();
-    let workers = vec![bench.worker("w1", &[]).await, bench.worker("w2", &[]).await];
+    let workers = vec![bench.limited("w1", &[]).await, bench.limited("w2", &[]).await];
     bench.finish(workers, 15).await;
     assert_eq!(most_starts(&bench, 500).await, 2);
 
     bench.register("partition_rate_limit_max = NULL, partition_concurrency = 3").await;
     bench.enqueue_in(&["busy"], 30).await;
     bench.enqueue_in(&["calm"], 1).await;
-    let worker = bench.worker("w1", &[("queue.worker_concurrency", "1")]).await;
+    let worker = bench.limited("w1", &[("queue.worker_concurrency", "1")]).await;
     bench.finish(vec![worker], 46).await;
     assert_ne!(bench.ledger.order().await.last().unwrap(), "calm-1", "chosen one time in two, of thirty");
 }
@@ -333,7 +323,7 @@ async fn children_have_no_partition_and_run_although_their_parent_fills_its_own(
         bench.client.enqueue(&id, "family", json!({"hold": format!("/hold/{id}")})).await;
         let key = "UPDATE dbos.workflow_status SET queue_partition_key = 'p' WHERE workflow_uuid = $1";
         bench.client.execute(key, &[&id]).await;
-        let worker = bench.worker("w1", &[("queue.worker_concurrency", "1")]).await;
+        let worker = bench.limited("w1", &[("queue.worker_concurrency", "1")]).await;
         bench.client.until(&id, "SUCCESS").await;
         assert_eq!(bench.ledger.entries(&id).await, 1, "the child ran");
         assert!(worker.stop().await.success());
@@ -359,7 +349,7 @@ async fn a_limit_holds_together_with_an_executor_of_the_typescript_sdk() {
     let Some(sdk) = Executor::start(Lang::TypeScript, &bench.database.url(), &options).await else { return };
     bench.register("concurrency = 4, worker_concurrency = 3, polling_interval_sec = 0.05").await;
     bench.client.sql().batch_execute(CLAIMS).await.unwrap();
-    let worker = bench.worker("w1", &[]).await;
+    let worker = bench.limited("w1", &[]).await;
     in_force(&worker, "concurrency=4 worker_concurrency=3").await;
     // The SDK reads the table every second, and tells nobody.
     tokio::time::sleep(Duration::from_secs(3)).await;

@@ -6,32 +6,15 @@ mod support;
 
 use serde_json::json;
 use support::{
-    TestDatabase,
-    client::{QUEUE, Raw, SqlClient},
+    bench::Bench,
+    client::{QUEUE, Raw},
     flows::{echo, gated, reporting},
-    ledger::Ledger,
-    worker::WorkerProcess,
 };
 
-struct Bench {
-    database: TestDatabase,
-    client: SqlClient,
-    ledger: Ledger,
-}
-
 impl Bench {
-    /// A database with a queue, a ledger and the flows `reporting` and `echo`.
+    /// With the flows `reporting` and `echo`.
     async fn new() -> Bench {
-        let database = TestDatabase::new().await;
-        let client = SqlClient::open(&database).await;
-        let ledger = Ledger::open(&database).await;
-        client.store(&reporting("reporting", ledger.base())).await;
-        client.store(&echo("echo")).await;
-        Bench { database, client, ledger }
-    }
-
-    async fn worker(&self, id: &str, settings: &[(&str, &str)]) -> WorkerProcess {
-        WorkerProcess::start(&self.database.url(), id, settings).await
+        Bench::with(|ledger| vec![reporting("reporting", ledger), echo("echo")]).await
     }
 
     /// Return when the worker has looked at its queue once more: it looks at the internal queue, which has no limits,

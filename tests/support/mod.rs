@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
+pub mod bench;
 pub mod client;
 pub mod flows;
 pub mod ledger;

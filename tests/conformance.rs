@@ -3,23 +3,16 @@
 //! The recorded ones are found by `FIREFLOW_CONFORMANCE`, or beside this package in `../shared/conformance`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test stops at what must not be, and tells what it saw")]
 
-#[path = "conformance_support/server.rs"]
-mod server;
-#[path = "conformance_support/stream_source.rs"]
-mod stream_source;
-
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fireflow_worker::flow::cases::Case;
+use fireflow_worker::flow::cases::{Case, STREAM_SOURCE};
 use fireflow_worker::nodes::{Registry, RunContext};
 use tokio::sync::Semaphore;
 
-use server::Server;
-
 /// Recorded cases that cannot pass yet, and why. Only to be shortened: a case named here that passes fails the test.
-const UNSUPPORTED: &[(&str, &str)] = &[("regexp-modes", "RegExpNode is not built yet")];
+const UNSUPPORTED: &[(&str, &str)] = &[];
 
 /// Recorded cases where this engine differs on purpose; own cases of the same name say what it does instead.
 const DIFFERENT: &[(&str, &str)] = &[(
@@ -48,34 +41,18 @@ fn cases(folder: &Path) -> Vec<Case> {
         .collect();
     paths.sort();
     assert!(!paths.is_empty(), "no cases in {}", folder.display());
-    paths
-        .iter()
-        .map(|path| {
-            let text = std::fs::read_to_string(path).unwrap();
-            Case::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-        })
-        .collect()
+    paths.iter().map(|path| Case::load(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))).collect()
 }
 
 fn registry() -> Registry {
     let mut registry = Registry::standard();
-    registry.register(stream_source::TYPE);
+    registry.register(STREAM_SOURCE);
     registry
 }
 
 /// What is wrong with a case's run; nothing when it passes.
 async fn check(case: &Case, registry: &Registry, context: &RunContext) -> Vec<String> {
-    let server = match &case.run.http_server {
-        Some(spec) => Some(Server::start(spec).await),
-        None => None,
-    };
-    let base = server.as_ref().map(|server| server.base.clone());
-    let requests = || server.as_ref().map(Server::requests);
-    let result = case.check(registry, context, base.as_deref(), requests).await;
-    if let Some(server) = server {
-        server.stop().await;
-    }
-    match result {
+    match case.check(registry, context).await {
         Ok(differences) => differences.iter().map(ToString::to_string).collect(),
         Err(error) => vec![error.to_string()],
     }

@@ -33,3 +33,23 @@ pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
         line(text.trim_end());
     }
 }
+
+/// What a word says, for its colour.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Tone {
+    Good,
+    Odd,
+    Bad,
+}
+
+/// A word of stdout in its colour: on terminals only, and not where `NO_COLOR` is set.
+pub(super) fn paint(word: &str, tone: Tone) -> String {
+    let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let code = match tone {
+        _ if !coloured => return word.to_owned(),
+        Tone::Good => 32,
+        Tone::Odd => 33,
+        Tone::Bad => 31,
+    };
+    format!("\u{1b}[{code}m{word}\u{1b}[0m")
+}

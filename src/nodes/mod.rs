@@ -11,8 +11,10 @@ mod deserializer;
 mod events;
 mod group;
 mod http;
+pub(crate) mod javascript;
 mod math;
 mod port;
+mod regexp;
 mod template;
 #[cfg(test)]
 mod testing;
@@ -105,6 +107,7 @@ impl Registry {
             utilities::TYPES,
             deserializer::TYPES,
             http::TYPES,
+            regexp::TYPES,
             template::TYPES,
         ];
         for types in families {

@@ -3,9 +3,14 @@
 
 mod compare;
 mod play;
+mod server;
+mod stream_source;
 
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use serde_json::Value as JsonValue;
 
 use super::Value;
@@ -13,6 +18,7 @@ use super::engine::{AbortReason, OptionsError, RunOptions};
 use crate::nodes::FlowEvent;
 
 pub use compare::Difference;
+pub use stream_source::STREAM_SOURCE;
 
 /// A case as recorded.
 #[derive(Clone, Debug)]
@@ -73,9 +79,9 @@ pub struct Route {
     /// After this time.
     pub delay: Duration,
     /// With this status.
-    pub status: u16,
+    pub status: StatusCode,
     /// With these headers.
-    pub headers: Vec<(String, String)>,
+    pub headers: HeaderMap,
     /// With this body, unless it echoes.
     pub body: String,
     /// With `{method, url, body}` of the request.
@@ -105,12 +111,49 @@ pub enum CaseError {
     /// It names an input that the flow lacks.
     #[error(transparent)]
     Input(#[from] super::UnknownInput),
+    /// A file cannot be read.
+    #[error("can't read {}: {source}", path.display())]
+    File {
+        /// The case's file, or the flow's that it names.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The server for its requests cannot be started.
+    #[error("can't start a server on the loopback address: {0}")]
+    Server(io::Error),
 }
 
 impl Case {
+    /// Read a case from its file. Its flow may be the name of another file, beside it.
+    ///
+    /// # Errors
+    /// One of the files is missing or malformed.
+    pub fn load(path: &Path) -> Result<Case, CaseError> {
+        let read = |path: &Path| {
+            let text = std::fs::read_to_string(path);
+            text.map_err(|source| CaseError::File { path: path.to_owned(), source })
+        };
+        let mut json: JsonValue = serde_json::from_str(&read(path)?)?;
+        if let Some(JsonValue::String(file)) = json.get("flow") {
+            json["flow"] = serde_json::from_str(&read(&path.with_file_name(file))?)?;
+        }
+        let mut case = Case::from_json(&json)?;
+        if case.name.is_empty() {
+            case.name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        }
+        Ok(case)
+    }
+
     /// Read a case from its JSON text.
+    ///
+    /// # Errors
+    /// It is malformed.
     pub fn parse(text: &str) -> Result<Case, CaseError> {
-        let json: JsonValue = serde_json::from_str(text)?;
+        Case::from_json(&serde_json::from_str(text)?)
+    }
+
+    fn from_json(json: &JsonValue) -> Result<Case, CaseError> {
         let part = |key: &'static str| match json.get(key) {
             Some(part) if part.is_object() => Ok(part),
             _ => Err(CaseError::Shape { part: key, expected: "an object" }),
@@ -122,7 +165,7 @@ impl Case {
             name: word("name"),
             about: word("about"),
             flow: part("flow")?.clone(),
-            run: RunSpec::read(part("run")?)?,
+            run: RunSpec::read(json.get("run").unwrap_or(&JsonValue::Null))?,
             wall_ms: json.get("wallMs").and_then(pair),
             forms: forms.filter_map(|(place, form)| Some((place.clone(), form.as_str()?.to_owned()))).collect(),
             quirk: json.get("quirk").and_then(JsonValue::as_bool).unwrap_or(false),
@@ -152,10 +195,16 @@ impl RunSpec {
             };
             (time(cancel, "afterMs"), reason)
         });
-        let http_server = json.get("httpServer").filter(|server| server.is_object()).map(|server| HttpServer {
-            placeholder: server.get("placeholder").and_then(JsonValue::as_str).unwrap_or_default().into(),
-            routes: server.get("routes").and_then(JsonValue::as_array).into_iter().flatten().map(Route::read).collect(),
-        });
+        let http_server = match json.get("httpServer").filter(|server| server.is_object()) {
+            Some(server) => {
+                let routes = server.get("routes").and_then(JsonValue::as_array).into_iter().flatten();
+                Some(HttpServer {
+                    placeholder: server.get("placeholder").and_then(JsonValue::as_str).unwrap_or_default().into(),
+                    routes: routes.map(Route::read).collect::<Result<_, _>>()?,
+                })
+            }
+            None => None,
+        };
         Ok(RunSpec {
             options: RunOptions::from_json(json.get("options").unwrap_or(&JsonValue::Null))?,
             event: json.get("event").and_then(read_event),
@@ -170,23 +219,28 @@ impl RunSpec {
 }
 
 impl Route {
-    fn read(json: &JsonValue) -> Route {
+    fn read(json: &JsonValue) -> Result<Route, CaseError> {
         let text = |key: &str| json.get(key).and_then(JsonValue::as_str);
         let number = |key: &str| json.get(key).and_then(JsonValue::as_u64);
-        let headers = json.get("headers").and_then(JsonValue::as_object).into_iter().flatten();
-        let mut headers: Vec<(String, String)> =
-            headers.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect();
-        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
-            headers.push(("content-type".into(), "application/json".into()));
+        let mut headers = HeaderMap::new();
+        for (name, value) in json.get("headers").and_then(JsonValue::as_object).into_iter().flatten() {
+            let value = value.as_str().and_then(|value| HeaderValue::from_str(value).ok());
+            let header = name.parse::<HeaderName>().ok().zip(value);
+            let shape = CaseError::Shape { part: "run.httpServer.routes.headers", expected: "names with texts" };
+            let (name, value) = header.ok_or(shape)?;
+            headers.insert(name, value);
         }
-        Route {
+        headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+        let status = number("status").unwrap_or(200);
+        let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
+        Ok(Route {
             path: text("path").unwrap_or_default().into(),
             delay: Duration::from_millis(number("delayMs").unwrap_or_default()),
-            status: number("status").and_then(|status| status.try_into().ok()).unwrap_or(200),
+            status: status.ok_or(CaseError::Shape { part: "run.httpServer.routes.status", expected: "100 to 999" })?,
             headers,
             body: text("body").unwrap_or_default().into(),
             echo: json.get("echo").and_then(JsonValue::as_bool).unwrap_or(false),
-        }
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::compare::{Difference, Touched, compare};
+use super::server::Server;
 use super::{Case, CaseError};
 use crate::flow::engine::{self, Abort, End, Outcome, RunOptions};
 use crate::flow::events::Event;
@@ -26,17 +27,29 @@ const EVENTS: usize = 64;
 const SLACK: Duration = Duration::from_millis(1500);
 
 impl Case {
-    /// Run the case and say in what it differs from what is expected.
+    /// Run the case, with the server that it asks for, and say in what it differs from what is expected.
     ///
-    /// `base` takes the place of the server's placeholder in the flow, and `requests` tells what the server saw (called
-    /// once, after the run).
-    pub async fn check(
+    /// # Errors
+    /// It can't be run.
+    pub async fn check(&self, registry: &Registry, context: &RunContext) -> Result<Vec<Difference>, CaseError> {
+        let server = match &self.run.http_server {
+            Some(spec) => Some(Server::start(spec).await.map_err(CaseError::Server)?),
+            None => None,
+        };
+        let differences = self.differences(registry, context, server.as_ref()).await;
+        if let Some(server) = server {
+            server.stop().await;
+        }
+        differences
+    }
+
+    async fn differences(
         &self,
         registry: &Registry,
         context: &RunContext,
-        base: Option<&str>,
-        requests: impl FnOnce() -> Option<JsonValue>,
+        server: Option<&Server>,
     ) -> Result<Vec<Difference>, CaseError> {
+        let base = server.map(|server| server.base.as_str());
         let stored = match (&self.run.http_server, base) {
             (Some(server), Some(base)) => replaced(&self.flow, &server.placeholder, base),
             _ => self.flow.clone(),
@@ -72,8 +85,8 @@ impl Case {
 
         let touched = Touched::new(&self.flow, flow);
         let mut seen = observed(flow, &outcome, &events, &touched);
-        if let Some(requests) = requests() {
-            seen.insert("httpRequests".into(), requests);
+        if let Some(server) = server {
+            seen.insert("httpRequests".into(), server.requests());
         }
         if self.run.run_children {
             let children = children(flow, &self.run.options, &context, &outcome, &touched, 1).await;

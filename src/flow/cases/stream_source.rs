@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use fireflow_worker::flow::Value;
-use fireflow_worker::flow::model::Direction;
-use fireflow_worker::flow::stream::Channel;
-use fireflow_worker::nodes::{Behaviour, NodeError, NodeRun, NodeType, PortSpec};
-use futures_util::FutureExt;
+use futures_util::FutureExt as _;
 
-pub const TYPE: NodeType = NodeType {
+use crate::flow::Value;
+use crate::flow::model::Direction;
+use crate::flow::stream::Channel;
+use crate::nodes::{Behaviour, NodeError, NodeRun, NodeType, PortSpec};
+
+/// The type, to be registered where cases are run.
+pub const STREAM_SOURCE: NodeType = NodeType {
     name: "ConformanceStreamSource",
     category: "conformance",
     about: "Writes numbered items to a stream",

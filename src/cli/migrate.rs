@@ -6,14 +6,18 @@ use clap::Args;
 
 use super::{Global, output};
 use crate::{
-    sysdb::schema::{Advanced, Level},
+    sysdb::schema::{Advanced, Task},
     worker::{Database, Migrated},
 };
+
+/// As much of a statement as a line of progress shows; --dry-run has all.
+const SHOWN: usize = 100;
 
 /// Create the DBOS system schema and the application tables where they are missing, and bring an older system schema to
 /// the newest level.
 ///
-/// A system schema that an SDK made at level 100 to 124 is brought to level 125, as the newest SDK would do; rows stay.
+/// A system schema that an SDK made earlier, at whatever level, is brought to level 125, as the newest SDK would do; rows
+/// stay. Below level 100, where each language's SDK counted for itself, what is there decides, not the number.
 /// Workers of older SDKs (TypeScript 4, Python 2, Rust 0.5 and before) can't use it afterwards: stop them first. Safe to
 /// run twice, by two at once, and again after it was interrupted.
 #[derive(Debug, Args)]
@@ -34,7 +38,7 @@ impl Migrate {
             true => database.plan_migration().await?,
             false => {
                 let schema = &settings.database.schema;
-                told(schema, database.migrate_schemas(|level| output::note(begun(schema, level))).await?)
+                told(schema, database.migrate_schemas(|task| output::note(begun(schema, task))).await?)
             }
         };
         if self.json {
@@ -48,9 +52,13 @@ impl Migrate {
     }
 }
 
-fn begun(schema: &str, level: &Level) -> String {
-    let online = if level.is_online() { " (online, may take a while)" } else { "" };
-    format!("schema {schema}: level {}{online}: {}", level.number(), level.purpose())
+fn begun(schema: &str, task: &Task) -> String {
+    let online = if task.online { " (online, may take a while)" } else { "" };
+    let purpose = match task.purpose.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{} …", &task.purpose[..end]),
+        None => task.purpose.clone(),
+    };
+    format!("schema {schema}: {}{online}: {purpose}", task.name)
 }
 
 fn told(schema: &str, Migrated { advanced, created }: Migrated) -> Vec<String> {

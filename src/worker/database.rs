@@ -8,7 +8,7 @@ use crate::{
     postgres,
     sysdb::{
         SystemDatabase,
-        schema::{self, Advanced, Level, Prefix, SchemaName, State, app},
+        schema::{self, Advanced, Prefix, SchemaName, State, Task, app},
     },
 };
 
@@ -181,11 +181,11 @@ impl Database {
     }
 
     /// Bring an older system schema to the newest level, as nothing else does; then [`Database::ensure_schemas`].
-    /// `progress` is told each level before it is run, which may take long.
+    /// `progress` is told each task before it is done, which may take long.
     ///
     /// # Errors
     /// [`SchemaError`], for a schema that can't be brought forward or not be made.
-    pub async fn migrate_schemas(&self, progress: impl FnMut(&Level)) -> Result<Migrated, SchemaError> {
+    pub async fn migrate_schemas(&self, progress: impl FnMut(&Task)) -> Result<Migrated, SchemaError> {
         let advanced = {
             // Taken from the pool for good: it has a lock and no time limit, whatever happens here.
             let mut client = Object::take(self.pool.get().await?);

@@ -14,6 +14,8 @@ pub enum Lang {
     Python,
     /// The last `@dbos-inc/dbos-sdk` that keeps inputs and results in `workflow_status`: `dbos-sdk-4` in `package.json`.
     TypeScript4,
+    /// The `@dbos-inc/dbos-sdk` that Fireflow's own worker was made with: `dbos-sdk-4-4` in `package.json`.
+    TypeScript44,
     /// The last `dbos` that does, pinned in `requirements-2.txt`.
     Python2,
 }
@@ -22,7 +24,7 @@ impl Lang {
     /// The SDK of the same language whose wire is the newest: itself, but for the earlier ones.
     pub fn newest(self) -> Lang {
         match self {
-            Lang::TypeScript | Lang::TypeScript4 => Lang::TypeScript,
+            Lang::TypeScript | Lang::TypeScript4 | Lang::TypeScript44 => Lang::TypeScript,
             Lang::Python | Lang::Python2 => Lang::Python,
         }
     }
@@ -46,7 +48,7 @@ pub struct Runtime {
 /// Where the interpreter or the registry is missing, this says so and answers `None`, and the test should return.
 /// On a build server (`CI=true`) that is a failure instead: there, a skipped test is a test that nobody runs.
 pub fn available(lang: Lang) -> Option<Runtime> {
-    static FOUND: [OnceLock<Result<Runtime, String>>; 4] = [const { OnceLock::new() }; 4];
+    static FOUND: [OnceLock<Result<Runtime, String>>; 5] = [const { OnceLock::new() }; 5];
     match FOUND[lang as usize].get_or_init(|| install(lang)) {
         Ok(runtime) => Some(runtime.clone()),
         Err(reason) => {
@@ -64,7 +66,8 @@ pub fn available(lang: Lang) -> Option<Runtime> {
 pub fn version(lang: Lang) -> &'static str {
     let (file, name) = match lang {
         Lang::TypeScript => (include_str!("package.json"), "\"@dbos-inc/dbos-sdk\": \""),
-        Lang::TypeScript4 => (include_str!("package.json"), "\"npm:@dbos-inc/dbos-sdk@"),
+        Lang::TypeScript4 => (include_str!("package.json"), "\"dbos-sdk-4\": \"npm:@dbos-inc/dbos-sdk@"),
+        Lang::TypeScript44 => (include_str!("package.json"), "\"dbos-sdk-4-4\": \"npm:@dbos-inc/dbos-sdk@"),
         Lang::Python => (include_str!("requirements.txt"), "dbos=="),
         Lang::Python2 => (include_str!("requirements-2.txt"), "dbos=="),
     };
@@ -78,12 +81,13 @@ fn install(lang: Lang) -> Result<Runtime, String> {
     let root = target.join("interop");
     let script_files: &[&str] = match lang.newest() {
         Lang::Python => &["driver.py", "executor.py"],
-        _ => &["package.json", "driver.mjs", "executor.mjs"],
+        _ => &["package.json", "driver.mjs", "executor.mjs", "levels.mjs"],
     };
     // npm has two versions side by side under two names, pip has not.
     let (name, pinned, package) = match lang {
         Lang::TypeScript => ("typescript", "package-lock.json", "@dbos-inc/dbos-sdk"),
         Lang::TypeScript4 => ("typescript", "package-lock.json", "dbos-sdk-4"),
+        Lang::TypeScript44 => ("typescript", "package-lock.json", "dbos-sdk-4-4"),
         Lang::Python => ("python", "requirements.txt", "dbos"),
         Lang::Python2 => ("python2", "requirements-2.txt", "dbos"),
     };
@@ -104,7 +108,7 @@ fn install(lang: Lang) -> Result<Runtime, String> {
     let wanted = fs::read(folder.join(pinned)).map_err(|error| format!("can't read {pinned}: {error}"))?;
     let is_installed = fs::read(&installed).is_ok_and(|found| found == wanted);
     let runtime = match lang {
-        Lang::TypeScript | Lang::TypeScript4 => {
+        Lang::TypeScript | Lang::TypeScript4 | Lang::TypeScript44 => {
             if !is_installed {
                 run(Command::new("npm")
                     .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])

@@ -41,7 +41,7 @@ async fn fill(client: &Client, schema: &str) {
 }
 
 /// All rows of the system tables but the level, by table.
-async fn rows(client: &Client, schema: &str) -> Vec<(String, Value)> {
+pub async fn rows(client: &Client, schema: &str) -> Vec<(String, Value)> {
     let sql = "SELECT relname::text FROM pg_class
                 WHERE relnamespace = $1::text::regnamespace AND relkind = 'r' AND relname <> 'dbos_migrations'
                 ORDER BY 1";
@@ -55,7 +55,7 @@ async fn rows(client: &Client, schema: &str) -> Vec<(String, Value)> {
 }
 
 /// The rows are the same, but for columns that came.
-fn assert_kept(before: &[(String, Value)], after: &[(String, Value)]) {
+pub fn assert_kept(before: &[(String, Value)], after: &[(String, Value)]) {
     assert_eq!(before.len(), after.len(), "{before:#?}\n{after:#?}");
     for ((table, before), (_, after)) in before.iter().zip(after) {
         for (column, value) in before.as_object().unwrap() {
@@ -65,7 +65,7 @@ fn assert_kept(before: &[(String, Value)], after: &[(String, Value)]) {
 }
 
 #[track_caller]
-fn assert_same(ours: &[String], theirs: &[String]) {
+pub fn assert_same(ours: &[String], theirs: &[String]) {
     let only = |a: &[String], b: &[String]| a.iter().filter(|line| !b.contains(line)).cloned().collect::<Vec<_>>();
     let (extra, lacking) = (only(ours, theirs), only(theirs, ours));
     assert!(extra.is_empty() && lacking.is_empty(), "only ours: {extra:#?}\nonly theirs: {lacking:#?}");
@@ -73,19 +73,19 @@ fn assert_same(ours: &[String], theirs: &[String]) {
 }
 
 /// A schema as `ensure` makes it.
-async fn fresh() -> Vec<String> {
+pub async fn fresh() -> Vec<String> {
     let database = TestDatabase::new().await;
     let mut client = database.client().await;
     ensure(&mut client, &SchemaName::default()).await.unwrap();
     describe(&client, "dbos").await
 }
 
-async fn level(client: &Client) -> i64 {
+pub async fn level(client: &Client) -> i64 {
     client.query_one("SELECT version FROM dbos.dbos_migrations", &[]).await.unwrap().get(0)
 }
 
 /// Wait until a query has an answer.
-async fn until(client: &Client, sql: &str) {
+pub async fn until(client: &Client, sql: &str) {
     let answer = async {
         while client.query_opt(sql, &[]).await.unwrap().is_none() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -126,9 +126,9 @@ async fn every_shared_level_comes_to_what_a_fresh_schema_is() {
         let before = rows(&client, &name).await;
         assert_eq!(before.len(), 9);
         let mut told = Vec::new();
-        let advanced = advance(&mut client, &schema, |level| told.push(level.number())).await.unwrap();
+        let advanced = advance(&mut client, &schema, |task| told.push(task.name.clone())).await.unwrap();
         assert_eq!(advanced, Some(Advanced { from, to: 125 }));
-        assert_eq!(told, (from + 1..=125).collect::<Vec<_>>());
+        assert_eq!(told, (from + 1..=125).map(|level| format!("level {level}")).collect::<Vec<_>>());
         assert_kept(&before, &rows(&client, &name).await);
         assert_same(&named(describe(&client, &name).await, &name), &fresh);
         assert_eq!(advance(&mut client, &schema, |_| panic!("again")).await.unwrap(), None);

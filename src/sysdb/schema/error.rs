@@ -1,6 +1,5 @@
 //! Why a database can't be used as it is.
 
-use super::inspect::Numbering;
 use super::name::{Prefix, SchemaName};
 
 /// A schema can't be used or made. Each text says what it is and what to do.
@@ -8,14 +7,28 @@ use super::name::{Prefix, SchemaName};
 #[non_exhaustive]
 pub enum Error {
     /// An older generation of DBOS made it.
-    #[error("schema {schema} is at level {level}{}", advice(numbering))]
+    #[error(
+        "schema {schema} is at level {level}, older than what fireflow-worker can work with; bring it forward with: \
+         fireflow-worker migrate (--dry-run shows how; workers of DBOS SDKs of that age can't use it afterwards)"
+    )]
     Older {
         /// The schema.
         schema: SchemaName,
         /// The recorded level.
         level: i64,
-        /// Whose numbers these are.
-        numbering: Numbering,
+    },
+    /// It records a level of an SDK's, but isn't what an SDK makes.
+    #[error(
+        "schema {schema} records level {level}, but no DBOS SDK made it so ({}); name another schema, or bring these \
+         back to what the SDK made", wrong.join(", ")
+    )]
+    Strange {
+        /// The schema.
+        schema: SchemaName,
+        /// The recorded level.
+        level: i64,
+        /// What is missing or of another kind.
+        wrong: Vec<String>,
     },
     /// Some of it is missing.
     #[error(
@@ -106,6 +119,10 @@ pub enum Error {
 }
 
 impl Error {
+    pub(super) fn stopped(schema: &SchemaName, level: i64, error: Error) -> Error {
+        Error::Stopped { schema: schema.clone(), level, error: Box::new(error) }
+    }
+
     /// Whether trying again later may help without anybody doing something.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -113,19 +130,6 @@ impl Error {
             Error::Stopped { error, .. } => error.is_transient(),
             Error::Database(error) => crate::postgres::is_transient(error),
             _ => false,
-        }
-    }
-}
-
-fn advice(numbering: &Numbering) -> &'static str {
-    match numbering {
-        Numbering::PerLanguage => {
-            ", of a numbering that each SDK had for itself, and this version of fireflow-worker can't bring it forward; \
-             the newest DBOS SDK can: dbos migrate"
-        }
-        Numbering::Shared => {
-            ", older than what fireflow-worker can work with; bring it forward with: fireflow-worker migrate \
-             (--dry-run shows how; workers of DBOS SDKs of that age can't use it afterwards)"
         }
     }
 }

@@ -2,16 +2,18 @@
 //! use it.
 //!
 //! Every level is recorded with what it did, or, where that can't be one transaction, after what can be done again. So
-//! a run that is killed anywhere can be run again.
+//! a run that is killed anywhere can be run again. Below level 100 numbers say little: there the schema's shape is looked
+//! at, what it lacks is made, and level 100 is recorded once nothing is lacking.
 
 use std::time::{Duration, Instant};
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, GenericClient};
 
-use super::inspect::{Numbering, State, inspect};
-use super::levels::{Kind, Level, above};
+use super::inspect::{State, inspect};
+use super::levels::{FIRST_SHARED, Kind, Level, above};
 use super::lock::{PATIENCE, SYSTEM_KEY, lock_session, unlock_session};
+use super::low::{How, Step, is_stale};
 use super::migrate::{accept, explain, not_allowed, plan};
 use super::name::SchemaName;
 use super::{BASELINE_LEVEL, Error};
@@ -30,35 +32,62 @@ pub struct Advanced {
     pub to: i64,
 }
 
-/// The levels that a schema in this state lacks; none for one that has yet to be made, which is made at the newest.
-///
-/// # Errors
-/// A schema that can't be brought forward.
-pub fn pending(state: &State, schema: &SchemaName) -> Result<&'static [Level], Error> {
+/// Something that is done to a schema, before it is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// A level's number, or that it is on the way to the first one that all SDKs share.
+    pub name: String,
+    /// Whether it is run outside transactions, while the tables are in use: it may take long, and nobody waits for it.
+    pub online: bool,
+    /// What it does, in words or as a statement.
+    pub purpose: String,
+}
+
+impl Task {
+    fn level(level: &Level) -> Task {
+        let name = format!("level {}", level.number());
+        Task { name, online: level.is_online(), purpose: level.purpose().to_owned() }
+    }
+
+    fn step(step: &Step, schema: &SchemaName) -> Task {
+        let name = format!("up to level {FIRST_SHARED}");
+        Task { name, online: step.how != How::Transaction, purpose: step.summary(schema) }
+    }
+}
+
+/// What a schema in this state lacks: steps up to level 100, then levels. Nothing for one that has yet to be made, which is
+/// made at the newest level.
+fn pending<'a>(state: &'a State, schema: &SchemaName) -> Result<(&'a [Step], &'static [Level]), Error> {
     match state {
-        State::Empty => Ok(&[]),
-        State::Usable { level } | State::Older { level, numbering: Numbering::Shared } => Ok(above(*level)),
-        _ => accept(state, schema).map(|_| [].as_slice()),
+        State::Empty => Ok((&[], &[])),
+        State::Usable { level } | State::Older { level } => Ok((&[], above(*level))),
+        State::Low { steps, .. } => Ok((steps, above(FIRST_SHARED))),
+        _ => accept(state, schema).map(|_| ([].as_slice(), [].as_slice())),
     }
 }
 
 /// What would be done to a schema in this state, to have it at the newest level: a line for each statement.
 ///
 /// # Errors
-/// As [`pending`].
+/// A schema that can't be brought forward.
 pub fn plan_forward(state: &State, schema: &SchemaName) -> Result<Vec<String>, Error> {
     if *state == State::Empty {
         return plan(state, schema);
     }
-    let lines = |level: &Level| {
-        let how = if level.is_online() { "online" } else { "in a transaction" };
-        let head = format!("level {}, {how}", level.number());
-        level.statements(schema).into_iter().map(move |statement| format!("{head}: {statement}")).collect::<Vec<_>>()
-    };
-    Ok(pending(state, schema)?.iter().flat_map(lines).collect())
+    let head = |task: Task| format!("{}, {}", task.name, if task.online { "online" } else { "in a transaction" });
+    let (steps, levels) = pending(state, schema)?;
+    let mut lines = Vec::new();
+    for step in steps {
+        lines.push(format!("{}: {}", head(Task::step(step, schema)), step.summary(schema)));
+    }
+    for level in levels {
+        let statements = level.statements(schema);
+        lines.extend(statements.iter().map(|statement| format!("{}: {statement}", head(Task::level(level)))));
+    }
+    Ok(lines)
 }
 
-/// Bring a schema at a shared level to the newest one; `progress` is told each level before it is run. `None` when
+/// Bring a schema to the newest level; `progress` is told each task before it is done. `None` when
 /// there is nothing to bring forward: no schema, or the newest.
 ///
 /// Safe to call from several processes at once, and again after one was killed. The connection should be closed
@@ -70,10 +99,12 @@ pub fn plan_forward(state: &State, schema: &SchemaName) -> Result<Vec<String>, E
 pub async fn advance(
     client: &mut Client,
     schema: &SchemaName,
-    progress: impl FnMut(&Level),
+    progress: impl FnMut(&Task),
 ) -> Result<Option<Advanced>, Error> {
     // Neither lock nor rights for what is there.
-    if pending(&inspect(client, schema).await?, schema)?.is_empty() {
+    let state = inspect(client, schema).await?;
+    let (steps, levels) = pending(&state, schema)?;
+    if steps.is_empty() && levels.is_empty() {
         return Ok(None);
     }
     // An index on a large table takes its time.
@@ -89,20 +120,28 @@ pub async fn advance(
 async fn climb(
     client: &mut Client,
     schema: &SchemaName,
-    mut progress: impl FnMut(&Level),
+    mut progress: impl FnMut(&Task),
 ) -> Result<Option<Advanced>, Error> {
     // Somebody may have done it, or a part, while we tried for the lock.
-    let levels = pending(&inspect(client, schema).await?, schema)?;
+    let mut state = inspect(client, schema).await?;
     let from = recorded(client, schema).await?;
-    for level in levels {
+    if let State::Low { steps, .. } = &state {
+        reach_shared(client, schema, steps, &mut progress)
+            .await
+            .map_err(|error| Error::stopped(schema, FIRST_SHARED, error))?;
+        state = inspect(client, schema).await?;
+    }
+    for level in pending(&state, schema)?.1 {
         // SDKs of other languages migrate without the lock.
         if recorded(client, schema).await? >= level.number() {
             continue;
         }
-        progress(level);
-        let stopped = |error| Error::Stopped { schema: schema.clone(), level: level.number(), error: Box::new(error) };
+        progress(&Task::level(level));
+        let stopped = |error| Error::stopped(schema, level.number(), error);
         match level.kind() {
-            Kind::Transaction => in_transaction(client, schema, level).await.map_err(stopped)?,
+            Kind::Transaction => {
+                in_transaction(client, schema, &level.sql(schema), Some(level.number())).await.map_err(stopped)?;
+            }
             Kind::Builds(_) | Kind::Drops => online(client, schema, level).await.map_err(stopped)?,
         }
         tracing::info!(%schema, level = level.number(), "brought the system schema forward");
@@ -113,8 +152,40 @@ async fn climb(
     Ok((to > from).then_some(Advanced { from, to }))
 }
 
-async fn in_transaction(client: &mut Client, schema: &SchemaName, level: &Level) -> Result<(), Error> {
-    let sql = format!("SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; {}", level.sql(schema));
+/// Do what a schema below level 100 lacks, and record that level when nothing is lacking any more.
+async fn reach_shared(
+    client: &mut Client,
+    schema: &SchemaName,
+    steps: &[Step],
+    progress: &mut impl FnMut(&Task),
+) -> Result<(), Error> {
+    for step in steps {
+        progress(&Task::step(step, schema));
+        match step.how {
+            How::Transaction => in_transaction(client, schema, &step.sql(schema), None).await?,
+            How::Online(index) => {
+                if let Some(index) = index
+                    && is_stale(client, schema, index).await?
+                {
+                    drop_index(client, schema, index).await?;
+                }
+                client.batch_execute(&step.sql(schema)).await.map_err(|error| explain(error, schema))?;
+            }
+        }
+    }
+    match inspect(client, schema).await? {
+        State::Low { steps, .. } if !steps.is_empty() => Err(Error::Raced { schema: schema.clone() }),
+        State::Low { .. } => {
+            record(client, schema, FIRST_SHARED).await?;
+            tracing::info!(%schema, level = FIRST_SHARED, "brought the system schema forward");
+            Ok(())
+        }
+        state => pending(&state, schema).map(|_| ()),
+    }
+}
+
+async fn in_transaction(client: &mut Client, schema: &SchemaName, sql: &str, level: Option<i64>) -> Result<(), Error> {
+    let sql = format!("SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; {sql}");
     let start = Instant::now();
     loop {
         let transaction = client.transaction().await?;
@@ -122,7 +193,9 @@ async fn in_transaction(client: &mut Client, schema: &SchemaName, level: &Level)
         match outcome {
             Ok(()) => {
                 // Last, as the SDKs do: in another order two that migrate without a lock would block each other.
-                record(&transaction, schema, level.number()).await?;
+                if let Some(level) = level {
+                    record(&transaction, schema, level).await?;
+                }
                 return Ok(transaction.commit().await?);
             }
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
@@ -130,7 +203,7 @@ async fn in_transaction(client: &mut Client, schema: &SchemaName, level: &Level)
                 if start.elapsed() > PATIENCE {
                     return Err(Error::InUse { seconds: PATIENCE.as_secs() });
                 }
-                tracing::info!(level = level.number(), "somebody holds a table for long; trying again");
+                tracing::info!(level, "somebody holds a table for long; trying again");
                 tokio::time::sleep(GIVE_WAY).await;
             }
             Err(error) => return Err(explain(error, schema)),
@@ -154,11 +227,15 @@ async fn drop_invalid(client: &Client, schema: &SchemaName, index: &str) -> Resu
                  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                 WHERE NOT i.indisvalid AND n.nspname = $1 AND c.relname = $2";
     if client.query_opt(sql, &[&schema.name(), &index]).await?.is_some() {
-        tracing::info!(%schema, index, "dropping what an interrupted build left of an index");
-        let sql = format!("DROP INDEX CONCURRENTLY IF EXISTS {}.{index}", schema.quoted());
-        client.batch_execute(&sql).await.map_err(not_allowed)?;
+        drop_index(client, schema, index).await?;
     }
     Ok(())
+}
+
+async fn drop_index(client: &Client, schema: &SchemaName, index: &str) -> Result<(), Error> {
+    tracing::info!(%schema, index, "dropping an index that is of an earlier kind, or was left by an interrupted build");
+    let sql = format!("DROP INDEX CONCURRENTLY IF EXISTS {}.{index}", schema.quoted());
+    client.batch_execute(&sql).await.map_err(not_allowed)
 }
 
 async fn recorded(client: &impl GenericClient, schema: &SchemaName) -> Result<i64, Error> {

@@ -6,20 +6,12 @@ use tokio_postgres::GenericClient;
 
 use super::Error;
 use super::levels::{FIRST_SHARED, comes_after};
+use super::low::{self, Low, Step};
 use super::name::SchemaName;
 use super::shape::{Needed, SYSTEM};
 
 /// From here on the columns are all there; later levels only add indexes.
 const FIRST_COMPLETE_LEVEL: i64 = 123;
-
-/// What a recorded level means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Numbering {
-    /// Levels 1 to 99: each language's SDK had its own.
-    PerLanguage,
-    /// From 100 on: the same for all.
-    Shared,
-}
 
 /// What a schema is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,10 +25,22 @@ pub enum State {
     },
     /// An older generation's, complete in itself.
     Older {
+        /// The recorded level, 100 or above: all SDKs mean the same by it.
+        level: i64,
+    },
+    /// An older generation's, of the time when each language's SDK counted for itself.
+    Low {
+        /// The recorded level, below 100.
+        level: i64,
+        /// What brings it to level 100.
+        steps: Vec<Step>,
+    },
+    /// Records a level below 100, and is not what any SDK made.
+    Strange {
         /// The recorded level.
         level: i64,
-        /// Whose numbers these are.
-        numbering: Numbering,
+        /// What is missing or of another kind.
+        wrong: Vec<String>,
     },
     /// Something is missing that its level promises.
     HalfMade {
@@ -70,7 +74,16 @@ pub async fn inspect(client: &impl GenericClient, schema: &SchemaName) -> Result
     let sql = format!("SELECT max(version)::bigint FROM {}.dbos_migrations", schema.quoted());
     let level = client.query_one(&sql, &[]).await?.get(0);
     // Once more, after the level: a migration may be running, and a level promises what was there when it was recorded.
-    Ok(judge(&columns(client, schema).await?, level))
+    let tables = columns(client, schema).await?;
+    match level {
+        Some(level) if (1..FIRST_SHARED).contains(&level) && !is_sharded(&tables) => {
+            Ok(match low::look(client, schema).await? {
+                Low::Known(steps) => State::Low { level, steps },
+                Low::Strange(wrong) => State::Strange { level, wrong },
+            })
+        }
+        level => Ok(judge(&tables, level)),
+    }
 }
 
 /// The columns of the system tables that are there.
@@ -92,8 +105,12 @@ async fn columns(
     Ok(tables)
 }
 
+fn is_sharded(tables: &HashMap<String, HashSet<String>>) -> bool {
+    tables.get("workflow_status").is_some_and(|columns| columns.contains("shard_key"))
+}
+
 fn judge(tables: &HashMap<String, HashSet<String>>, level: Option<i64>) -> State {
-    if tables.get("workflow_status").is_some_and(|columns| columns.contains("shard_key")) {
+    if is_sharded(tables) {
         return State::Sharded;
     }
     let lacks =
@@ -108,16 +125,13 @@ fn judge(tables: &HashMap<String, HashSet<String>>, level: Option<i64>) -> State
             return State::HalfMade { missing };
         }
     };
-    if level < FIRST_SHARED {
-        return State::Older { level, numbering: Numbering::PerLanguage };
-    }
     if missing.is_empty() {
         return State::Usable { level };
     }
     if level < FIRST_COMPLETE_LEVEL {
         let missing = lacks(level);
         return match missing.is_empty() {
-            true => State::Older { level, numbering: Numbering::Shared },
+            true => State::Older { level },
             false => State::HalfMade { missing },
         };
     }

@@ -9,13 +9,14 @@ mod forward;
 mod inspect;
 mod levels;
 mod lock;
+mod low;
 mod migrate;
 mod name;
 mod shape;
 
 pub use error::Error;
-pub use forward::{Advanced, advance, pending, plan_forward};
-pub use inspect::{Numbering, State, inspect};
-pub use levels::Level;
+pub use forward::{Advanced, Task, advance, plan_forward};
+pub use inspect::{State, inspect};
+pub use low::Step;
 pub use migrate::{BASELINE_LEVEL, Ready, ensure, plan};
 pub use name::{NameError, Prefix, SchemaName};

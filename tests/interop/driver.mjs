@@ -13,7 +13,9 @@ const sdkPackage = process.argv[2] ?? "@dbos-inc/dbos-sdk";
 const { DBOSClient } = await import(sdkPackage);
 const require = createRequire(import.meta.url);
 const sdk = require.resolve(sdkPackage).replace(/index\.js$/, "");
-const { DBOSJSON, DBOSPortableJSON, deserializeResError } = require(sdk + "serialization.js");
+// The earliest has its serializer elsewhere, and nobody asks for it there.
+const load = (file) => { try { return require(sdk + file); } catch { return {}; } };
+const { DBOSJSON, DBOSPortableJSON, deserializeResError } = load("serialization.js");
 
 const POLL_MS = 50;
 const application = process.env.INTEROP_APPLICATION || undefined;
@@ -73,6 +75,8 @@ function within(milliseconds, promise) {
 const serializationType = (portable) => (portable ? "portable" : undefined);
 
 const commands = {
+  // Whether the client has a method of this name.
+  has: (c) => typeof client[c.method] === "function",
   async enqueue(c) {
     const options = {
       workflowName: c.workflow,
@@ -108,8 +112,9 @@ const commands = {
       output: step.output ?? null,
       error: optionalFailure(step.error),
       childId: step.childWorkflowID ?? null,
-      startedAt: step.startedAtEpochMs ?? null,
-      completedAt: step.completedAtEpochMs ?? null,
+      // The earliest gives what the database driver makes of a bigint: text.
+      startedAt: step.startedAtEpochMs == null ? null : Number(step.startedAtEpochMs),
+      completedAt: step.completedAtEpochMs == null ? null : Number(step.completedAtEpochMs),
     }));
   },
   async stream(c) {

@@ -34,6 +34,15 @@ impl Migrate {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         let settings = global.settings(Vec::new())?;
         let database = Database::connect(&settings).await?;
+        let seen = database.recent_executors().await?;
+        if !seen.is_empty() {
+            output::note(format!(
+                "schema {}: these executors took workflows within the last hour: {}. Workers of older DBOS SDKs can't serve \
+                 newer clients from level 109 on: stop them first, or soon after (docs/schema.md)",
+                settings.database.schema,
+                seen.join(", ")
+            ));
+        }
         let steps = match self.dry_run {
             true => database.plan_migration().await?,
             false => {

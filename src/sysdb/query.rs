@@ -45,6 +45,25 @@ impl WorkflowView {
 }
 
 impl SystemDatabase {
+    /// Executors of SDKs before the ownership tokens that took workflows of this queue among those of the last hour. They
+    /// take whatever is on their queue, and don't find the inputs that newer clients wrote.
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub async fn tokenless_executors(&self, queue: &str) -> Result<Vec<String>, SysdbError> {
+        let client = self.client().await?;
+        // Rides `workflow_status_created_at_index`. Who writes tokens has one on every PENDING row; who knows of them also
+        // says when a workflow ended.
+        let sql = self.sql(
+            "SELECT DISTINCT executor_id
+               FROM {s}.workflow_status
+              WHERE created_at > {now} - 3600000 AND queue_name = $1 AND executor_id <> '' AND owner_xid IS NULL
+                AND (status = 'PENDING' OR status IN ('SUCCESS', 'ERROR') AND completed_at IS NULL)
+              ORDER BY executor_id LIMIT 10",
+        );
+        Ok(client.query(&sql, &[&queue]).await?.iter().map(|row| row.get(0)).collect())
+    }
+
     /// The recorded steps of these workflows, in order.
     pub async fn history(&self, ids: &[WorkflowId]) -> Result<HashMap<WorkflowId, Vec<StepRecord>>, SysdbError> {
         let client = self.client().await?;

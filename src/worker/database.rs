@@ -147,6 +147,19 @@ impl Database {
         self.with_tables(schema::plan_forward(&self.inspect().await?, &self.schema)?).await
     }
 
+    /// Executors that took workflows of the last hour from a schema that is to be brought forward; none where there is
+    /// nothing to bring forward.
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub async fn recent_executors(&self) -> Result<Vec<String>, SchemaError> {
+        let client = self.pool.get().await?;
+        match schema::inspect(&**client, &self.schema).await? {
+            State::Older { .. } | State::Low { .. } => Ok(schema::recent_executors(&**client, &self.schema).await?),
+            _ => Ok(Vec::new()),
+        }
+    }
+
     async fn with_tables(&self, mut plan: Vec<String>) -> Result<Vec<String>, SchemaError> {
         for (pool, part) in self.parts() {
             let client = pool.get().await?;

@@ -162,6 +162,16 @@ async fn take_over(
     recovered.extend(leases.recover_dead(&database.sysdb, me, &worker.application_name).await?);
     status.count(Count::Recovered, recovered.len() as u64);
     tracing::info!(worker = me.id, recovered = recovered.len(), "recovery sweep done");
+    let others = database.sysdb.tokenless_executors(&settings.queue.name).await?;
+    if !others.is_empty() {
+        tracing::warn!(
+            executors = others.join(", "),
+            queue = settings.queue.name,
+            "workers of an older DBOS SDK took executions of this queue within the last hour. While they run, they take \
+             what newer clients enqueue as well, and leave it PENDING without its inputs: stop them, or let nobody but \
+             clients of their age enqueue (docs/schema.md)"
+        );
+    }
     Ok(valid_until)
 }
 

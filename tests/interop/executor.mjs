@@ -7,7 +7,7 @@
 
 const write = process.stdout.write.bind(process.stdout);
 process.stdout.write = process.stderr.write.bind(process.stderr);
-const { DBOS } = await import("@dbos-inc/dbos-sdk");
+const { DBOS, WorkflowQueue } = await import(process.argv[2] ?? "@dbos-inc/dbos-sdk");
 
 class ExecutionWorkflows {
   static async executeFireFlow(task) {
@@ -39,9 +39,12 @@ DBOS.setConfig({
   systemDatabaseUrl: process.env.INTEROP_DATABASE_URL,
   applicationVersion: process.env.INTEROP_VERSION ?? "1.0.0",
   executorID: process.env.INTEROP_EXECUTOR ?? "typescript-executor",
+  runAdminServer: false,
 });
+// Before queues were registered in the database, they were made before the launch.
+if (!DBOS.registerQueue) new WorkflowQueue(queue, { concurrency: 100, workerConcurrency: 5 });
 await DBOS.launch();
-await DBOS.registerQueue(queue, { minPollingIntervalMs: 50 });
+if (DBOS.registerQueue) await DBOS.registerQueue(queue, { minPollingIntervalMs: 50 });
 
 write(JSON.stringify({ ready: true }) + "\n");
 process.stdin.resume().on("end", async () => {

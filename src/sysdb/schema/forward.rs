@@ -87,6 +87,22 @@ pub fn plan_forward(state: &State, schema: &SchemaName) -> Result<Vec<String>, E
     Ok(lines)
 }
 
+/// Executors that took workflows of the last hour, by the columns that every level has.
+///
+/// # Errors
+/// Only those of the database.
+pub async fn recent_executors(client: &impl GenericClient, schema: &SchemaName) -> Result<Vec<String>, Error> {
+    // Rides `workflow_status_created_at_index`.
+    let sql = format!(
+        "SELECT DISTINCT executor_id FROM {}.workflow_status
+          WHERE created_at > (EXTRACT(epoch FROM now()) * 1000)::bigint - 3600000
+            AND executor_id <> '' AND status IN ('PENDING', 'SUCCESS', 'ERROR')
+          ORDER BY executor_id LIMIT 10",
+        schema.quoted()
+    );
+    Ok(client.query(&sql, &[]).await?.iter().map(|row| row.get(0)).collect())
+}
+
 /// Bring a schema to the newest level; `progress` is told each task before it is done. `None` when
 /// there is nothing to bring forward: no schema, or the newest.
 ///

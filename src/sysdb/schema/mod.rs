@@ -15,7 +15,7 @@ mod name;
 mod shape;
 
 pub use error::Error;
-pub use forward::{Advanced, Task, advance, plan_forward};
+pub use forward::{Advanced, Task, advance, plan_forward, recent_executors};
 pub use inspect::{State, inspect};
 pub use low::Step;
 pub use migrate::{BASELINE_LEVEL, Ready, ensure, plan};

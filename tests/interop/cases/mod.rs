@@ -6,5 +6,6 @@ mod matrix;
 mod neighbours;
 mod queueing;
 mod results;
+mod rolling;
 mod signals;
 mod stage;

@@ -65,10 +65,26 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     let environment =
         [("FIREFLOW__QUEUE__NAME", "environment"), ("FIREFLOW__QUEUE__WORKER_CONCURRENCY", "3"), ("PATH", "/bin")];
     let settings = load(file, &environment, &[("queue.name", "flag")]).unwrap();
-    assert_eq!(settings.queue.name, "flag");
-    assert_eq!(settings.queue.worker_concurrency, 3);
-    assert_eq!(settings.queue.polling_interval, Duration::from_secs(2));
-    assert_eq!(settings.queue.concurrency, 100);
+    assert_eq!(settings.queue.first().name, "flag");
+    assert_eq!(settings.queue.first().worker_concurrency, 3);
+    assert_eq!(settings.queue.first().polling_interval, Duration::from_secs(2));
+    assert_eq!(settings.queue.first().concurrency, 100);
+}
+
+#[test]
+fn several_queues_are_listed_in_the_file_and_changed_there() {
+    let file = "[worker]\nconcurrency = 6\n[[queue]]\nname = \"a\"\nweight = 3\n[[queue]]\nname = \"b\"\nworker_concurrency = 9\n";
+    let settings = load(file, &[], &[]).unwrap();
+    let queues: Vec<_> = settings.queue.iter().map(|queue| (queue.name.as_str(), queue.weight)).collect();
+    assert_eq!(queues, [("a", 3), ("b", 1)]);
+    assert_eq!((settings.queue.worker_concurrency(), settings.worker.concurrency), (14, Some(6)));
+    for (environment, flags, source) in [
+        (&[("FIREFLOW__QUEUE__NAME", "c")] as &[_], &[] as &[_], "variable FIREFLOW__QUEUE__NAME: queue.name"),
+        (&[], &[("queue.name", "c")], "command line: queue.name"),
+    ] {
+        let error = load(file, environment, flags).unwrap_err();
+        assert!(error.contains(source) && error.contains("[[queue]] 2 times"), "{error}");
+    }
 }
 
 #[test]
@@ -98,7 +114,7 @@ fn values_are_written_as_people_write_them() {
     assert_eq!(settings.execution.max_input.as_u64(), 2 << 20);
     assert_eq!(settings.execution.start, Start::Signal);
     let settings = load("", &[("FIREFLOW__QUEUE__RATE_LIMIT", "3 per 1m 30s")], &[]).unwrap();
-    let rate = settings.queue.rate_limit.unwrap();
+    let rate = settings.queue.first().rate_limit.unwrap();
     assert_eq!((rate.max, rate.period), (3, Duration::from_secs(90)));
     assert_eq!(rate.to_string(), "3 per 1m 30s");
 }
@@ -135,7 +151,21 @@ fn a_bad_file_is_told_where_it_is_bad_and_what_is_allowed() {
         ("[execution]\nmax_input = \"16 potatoes\"", &["worker.toml: execution.max_input"]),
         ("[log]\nlevel = \"fireflow=loud\"", &["worker.toml: log.level", "trace"]),
         ("[admin]\nlisten = \"here\"", &["worker.toml: admin.listen"]),
-        ("queue = 3", &["worker.toml: queue"]),
+        ("queue = 3", &["worker.toml: queue", "[[queue]]"]),
+        ("queue = []", &["worker.toml: queue", "the list is empty"]),
+        (
+            "[[queue]]\nname = \"a\"\n[[queue]]\nname = \"a\"",
+            &["worker.toml: queue[1].name: \"a\" is queue[0] already"],
+        ),
+        ("[[queue]]\n[[queue]]\nname = \"b\"\nconcurrency = 0", &["queue[1].concurrency: 0 is not allowed"]),
+        ("[[queue]]\n[[queue]]\nnme = \"b\"", &["worker.toml: queue[1]", "did you mean `name`"]),
+        ("[[queue]]\n[[queue]]\nname = \"_dbos_internal_queue\"", &["queue[1].name", "served anyway"]),
+        ("[[queue]]\nname = \"a\"\nweight = 0\n[[queue]]", &["queue[0].weight: 0 is not allowed; 1 to 1000"]),
+        (
+            "[worker]\nconcurrency = 1\n[[queue]]\n[[queue]]\nname = \"b\"",
+            &["worker.concurrency: 1 is not allowed; 2 to 10"],
+        ),
+        ("[worker]\nconcurrency = 6", &["worker.toml: worker.concurrency: 6 is not allowed; 1 to 5"]),
     ] {
         let error = load(toml, &[], &[]).expect_err(toml);
         for part in parts {

@@ -64,7 +64,7 @@ impl Enqueue {
             let waited = humantime::format_duration(self.wait_timeout);
             bail!(
                 "execution {id} has not ended within {waited}; it goes on. Does a worker serve the queue \"{}\"?",
-                settings.queue.name
+                settings.queue.first().name
             );
         };
         let outcome = outcome(&view);
@@ -103,7 +103,7 @@ pub(super) async fn enqueue(
         id: id.clone(),
         name: &settings.execution.workflow_name,
         class: &settings.execution.class_name,
-        queue: &settings.queue.name,
+        queue: &settings.queue.first().name,
         application: &settings.worker.application_name,
         inputs: json!({"positionalArgs": [task]}).to_string(),
         timeout_ms: None,

@@ -54,7 +54,14 @@ pub fn load(
     let shape = serde_json::to_value(Settings::default()).unwrap_or_default();
     let variables = variables(environment);
     let flags = flags.into_iter().map(|(key, value)| (key.to_owned(), value, "command line".to_owned()));
+    let several = tree.get("queue").and_then(Value::as_array).map_or(0, Vec::len);
     for (key, text, source) in variables.into_iter().chain(flags) {
+        if several > 0 && key.starts_with("queue.") {
+            let text = format!(
+                "can't be set here: the file has [[queue]] {several} times, and this doesn't say which one; change it there"
+            );
+            return Err(ConfigError::Invalid(vec![Problem { source, key, text }]));
+        }
         set(&mut tree, &key, typed(&text, lookup(&shape, &key)));
         sources.0.insert(key, source);
     }

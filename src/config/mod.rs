@@ -7,6 +7,7 @@
 mod duration;
 mod error;
 mod layers;
+mod queues;
 mod rate;
 mod validate;
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::{ConfigError, Problem};
 pub use layers::{Overrides, Sources, load};
+pub use queues::Queues;
 
 /// All settings of a worker.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,8 +25,8 @@ pub use layers::{Overrides, Sources, load};
 pub struct Settings {
     /// The database that holds queue, executions and flows.
     pub database: Database,
-    /// The queue that executions are taken from.
-    pub queue: Queue,
+    /// The queue that executions are taken from, or several.
+    pub queue: Queues,
     /// This process.
     pub worker: Worker,
     /// How an execution is run.
@@ -94,7 +96,7 @@ pub enum LimitSource {
     Configured,
 }
 
-/// `[queue]`
+/// `[queue]`, or one of several `[[queue]]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Queue {
@@ -113,6 +115,8 @@ pub struct Queue {
     /// Whose limits hold: with `Registered`, those above only where the queue isn't registered. `worker_concurrency` is
     /// never exceeded.
     pub limits: LimitSource,
+    /// The queue's share of `worker.concurrency`, against those of the other queues.
+    pub weight: u32,
 }
 
 impl Default for Queue {
@@ -124,6 +128,7 @@ impl Default for Queue {
             rate_limit: None,
             polling_interval: Duration::from_secs(1),
             limits: LimitSource::default(),
+            weight: 1,
         }
     }
 }
@@ -136,6 +141,10 @@ pub struct Worker {
     /// Default: the host's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+    /// Most executions that run at once in this process, over all its queues. Default: as many as the queues' own
+    /// `worker_concurrency` allow together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
     /// DBOS application that the worker belongs to: it takes that application's rows and unclaimed ones.
     pub application_name: String,
     /// DBOS application version: rows that ask for a version are run only by workers of exactly that one.
@@ -152,6 +161,7 @@ impl Default for Worker {
     fn default() -> Worker {
         Worker {
             id: None,
+            concurrency: None,
             application_name: "fireflow-executor".into(),
             application_version: "1.0.0".into(),
             drain_timeout: Duration::from_secs(30),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Problem, Settings, Sources};
+use super::{Problem, Queue, Settings, Sources};
 
 /// Longest name that fits the `varchar(255)` columns of the system schema.
 const NAME_MAX: usize = 255;
@@ -24,23 +24,24 @@ pub(super) fn problems(settings: &Settings, sources: &Sources) -> Vec<Problem> {
     check.duration("database.connect_timeout", database.connect_timeout, "100ms", "10m");
     check.duration("database.startup_wait", database.startup_wait, "0s", "24h");
 
-    check.name("queue.name", &queue.name);
-    check.that(queue.name != crate::sysdb::INTERNAL_QUEUE, "queue.name", || {
-        "is DBOS's internal queue, which is served anyway".into()
-    });
-    check.range("queue.concurrency", queue.concurrency.into(), 1, 100_000);
-    check.range("queue.worker_concurrency", queue.worker_concurrency.into(), 1, 10_000);
-    check.that(queue.worker_concurrency <= queue.concurrency, "queue.worker_concurrency", || {
-        format!(
-            "{} is more than queue.concurrency ({}, over all workers); allowed: 1 to {}",
-            queue.worker_concurrency, queue.concurrency, queue.concurrency
-        )
-    });
-    if let Some(rate) = queue.rate_limit {
-        check.range("queue.rate_limit", rate.max.into(), 1, 1_000_000);
-        check.duration("queue.rate_limit", rate.period, "1ms", "30days");
+    for (position, one) in queue.iter().enumerate() {
+        let section = if queue.are_several() { format!("queue[{position}]") } else { "queue".to_owned() };
+        check.queue(&section, one);
+        let before = queue.iter().take(position).position(|earlier| earlier.name == one.name);
+        check.that(before.is_none(), &format!("{section}.name"), || {
+            format!("\"{}\" is queue[{}] already; each queue is listed once", one.name, before.unwrap_or_default())
+        });
     }
-    check.duration("queue.polling_interval", queue.polling_interval, "1ms", "10m");
+    let (together, queues) = (queue.worker_concurrency(), queue.iter().count());
+    if let Some(concurrency) = worker.concurrency {
+        let least = u64::try_from(queues).unwrap_or(u64::MAX);
+        check.that((least..=u64::from(together)).contains(&concurrency.into()), "worker.concurrency", || {
+            format!(
+                "{concurrency} is not allowed; {least} to {together}, for {queues} queues that may run {together} executions \
+                 here (worker_concurrency)"
+            )
+        });
+    }
 
     if let Some(id) = &worker.id {
         check.name("worker.id", id);
@@ -90,6 +91,28 @@ impl Check<'_> {
         if !holds {
             self.wrong(key, text());
         }
+    }
+
+    fn queue(&mut self, section: &str, queue: &Queue) {
+        let key = |name: &str| format!("{section}.{name}");
+        self.name(&key("name"), &queue.name);
+        self.that(queue.name != crate::sysdb::INTERNAL_QUEUE, &key("name"), || {
+            "is DBOS's internal queue, which is served anyway".into()
+        });
+        self.range(&key("concurrency"), queue.concurrency.into(), 1, 100_000);
+        self.range(&key("worker_concurrency"), queue.worker_concurrency.into(), 1, 10_000);
+        self.that(queue.worker_concurrency <= queue.concurrency, &key("worker_concurrency"), || {
+            format!(
+                "{} is more than {section}.concurrency ({}, over all workers); allowed: 1 to {}",
+                queue.worker_concurrency, queue.concurrency, queue.concurrency
+            )
+        });
+        if let Some(rate) = queue.rate_limit {
+            self.range(&key("rate_limit"), rate.max.into(), 1, 1_000_000);
+            self.duration(&key("rate_limit"), rate.period, "1ms", "30days");
+        }
+        self.duration(&key("polling_interval"), queue.polling_interval, "1ms", "10m");
+        self.range(&key("weight"), queue.weight.into(), 1, 1000);
     }
 
     fn range(&mut self, key: &str, value: u64, low: u64, high: u64) {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Control, DurableError, Slot};
@@ -20,18 +20,23 @@ const POLL: Duration = Duration::from_millis(500);
 pub struct Family {
     sysdb: SystemDatabase,
     awaited: Arc<Mutex<HashMap<WorkflowId, Arc<Notify>>>>,
-    started: Arc<Notify>,
+    started: watch::Sender<()>,
 }
 
 impl Family {
     /// On this database.
     pub fn new(sysdb: SystemDatabase) -> Family {
-        Family { sysdb, awaited: Arc::default(), started: Arc::default() }
+        Family { sysdb, awaited: Arc::default(), started: watch::Sender::new(()) }
     }
 
-    /// Told whenever children were put on the queue here, so that nobody waits for the next look at it.
-    pub fn started(&self) -> Arc<Notify> {
-        self.started.clone()
+    /// Children were put on the queue here.
+    pub fn has_started(&self) {
+        self.started.send_replace(());
+    }
+
+    /// Changes whenever children were put on the queue here, so that nobody waits for the next look at it.
+    pub fn started(&self) -> watch::Receiver<()> {
+        self.started.subscribe()
     }
 
     /// A workflow of this process has ended.

@@ -1,75 +1,179 @@
 //! Worker slots. Holding a [`Slot`] is the permission to run; it is given back however the task ends.
+//!
+//! A process has so many of them in all, and each of its queues so many of its own. Where the queues could use more than
+//! there are, each has a share by its weight. What a queue doesn't use of it is lent to the others, and comes back to it, as
+//! their executions end, as soon as it wants it again. So none can starve another, and none runs idle while there is work.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 
-/// The slots of one worker.
+/// The slots of one queue of a process.
 #[derive(Clone)]
 pub struct Slots {
-    permits: Arc<Semaphore>,
-    size: Arc<Mutex<Size>>,
+    room: Arc<Mutex<Room>>,
+    /// Which queue's.
+    lane: usize,
 }
 
-struct Size {
-    wanted: u32,
-    /// Slots beyond the wanted number that are taken: they vanish when they are given back.
-    surplus: u32,
+/// All slots of a process.
+struct Room {
+    total: u32,
+    lanes: Vec<Lane>,
+}
+
+/// A queue's part.
+struct Lane {
+    /// Most of its own.
+    limit: u32,
+    /// What it gets in any case, once it wants it.
+    share: u32,
+    taken: u32,
+    /// Its last look found more than it could take.
+    hungry: bool,
+    /// Who waits for one, in the order of coming.
+    waiters: VecDeque<oneshot::Sender<Slot>>,
+}
+
+impl Lane {
+    /// What must be kept for it while others take.
+    fn reserved(&self) -> u32 {
+        let wants = self.hungry || !self.waiters.is_empty();
+        if wants { self.share.min(self.limit).saturating_sub(self.taken) } else { 0 }
+    }
+}
+
+impl Room {
+    /// How many this lane may take now.
+    fn allowed(&self, lane: usize) -> u32 {
+        let free = self.total.saturating_sub(self.lanes.iter().map(|lane| lane.taken).sum());
+        let others = self.lanes.iter().enumerate().filter(|(index, _)| *index != lane);
+        let reserved: u32 = others.map(|(_, lane)| lane.reserved()).sum();
+        let lane = &self.lanes[lane];
+        let own = lane.share.saturating_sub(lane.taken).min(free);
+        own.max(free.saturating_sub(reserved)).min(lane.limit.saturating_sub(lane.taken))
+    }
+
+    /// Give what is free to those who wait: to the lane that has least of its share first.
+    fn grant(&mut self, room: &Arc<Mutex<Room>>) {
+        loop {
+            let waiting = (0..self.lanes.len()).filter(|lane| !self.lanes[*lane].waiters.is_empty());
+            let fullness = |lane: &usize| {
+                let lane = &self.lanes[*lane];
+                f64::from(lane.taken) / f64::from(lane.share.max(1))
+            };
+            let next =
+                waiting.filter(|lane| self.allowed(*lane) > 0).min_by(|a, b| fullness(a).total_cmp(&fullness(b)));
+            let Some(lane) = next else { return };
+            let Some(waiter) = self.lanes[lane].waiters.pop_front() else { return };
+            let slot = Slot { slots: Slots { room: room.clone(), lane }, held: true };
+            match waiter.send(slot) {
+                Ok(()) => self.lanes[lane].taken += 1,
+                // Gone meanwhile. It was never counted, so it is not to be given back.
+                Err(mut slot) => slot.held = false,
+            }
+        }
+    }
 }
 
 impl Slots {
-    /// So many.
+    /// So many, for one queue.
     pub fn new(size: u32) -> Slots {
-        let permits = Arc::new(Semaphore::new(size as usize));
-        Slots { permits, size: Arc::new(Mutex::new(Size { wanted: size, surplus: 0 })) }
+        Slots { room: Slots::room(size, &[(size, 1)]), lane: 0 }
     }
 
-    /// Have another number of them from now on. Nobody loses a slot: with fewer, the next ones to be given back vanish.
-    pub fn resize(&self, wanted: u32) {
-        let mut size = self.size();
-        let (more, fewer) = (wanted.saturating_sub(size.wanted), size.wanted.saturating_sub(wanted));
-        size.wanted = wanted;
-        let kept = more.min(size.surplus);
-        size.surplus -= kept;
-        self.permits.add_permits((more - kept) as usize);
-        let gone = self.permits.forget_permits(fewer as usize);
-        size.surplus += fewer - u32::try_from(gone).unwrap_or(fewer).min(fewer);
+    /// For several queues, each with a limit and a weight, and so many for all together.
+    pub fn shared(total: u32, queues: &[(u32, u32)]) -> Vec<Slots> {
+        let room = Slots::room(total, queues);
+        (0..queues.len()).map(|lane| Slots { room: room.clone(), lane }).collect()
     }
 
-    /// Wait for a free slot, and take with it all others that are free at that moment.
+    fn room(total: u32, queues: &[(u32, u32)]) -> Arc<Mutex<Room>> {
+        let weights: u64 = queues.iter().map(|(_, weight)| u64::from(*weight)).sum();
+        let lane = |&(limit, weight): &(u32, u32)| {
+            let share = u64::from(total) * u64::from(weight) / weights.max(1);
+            let share = u32::try_from(share).unwrap_or(total).max(1);
+            Lane { limit, share, taken: 0, hungry: false, waiters: VecDeque::new() }
+        };
+        Arc::new(Mutex::new(Room { total, lanes: queues.iter().map(lane).collect() }))
+    }
+
+    /// Have another number of them from now on. Nobody loses a slot: with fewer, those given back aren't given out again.
+    pub fn resize(&self, limit: u32) {
+        let mut room = self.lock();
+        room.lanes[self.lane].limit = limit;
+        room.grant(&self.room);
+    }
+
+    /// Say whether there is more to do than there were slots for. While there is, others leave this queue its share.
+    pub fn want_more(&self, hungry: bool) {
+        let mut room = self.lock();
+        room.lanes[self.lane].hungry = hungry;
+        if !hungry {
+            room.grant(&self.room);
+        }
+    }
+
+    /// Wait for a free slot, and take with it all others that are free for this queue at that moment.
     pub async fn take_free(&self) -> Vec<Slot> {
-        let Ok(first) = self.permits.clone().acquire_owned().await else { return Vec::new() };
-        let more = std::iter::from_fn(|| self.permits.clone().try_acquire_owned().ok());
-        std::iter::once(first).chain(more).map(|permit| Slot { slots: self.clone(), permit: Some(permit) }).collect()
+        let first = self.take().await;
+        let mut room = self.lock();
+        let more = room.allowed(self.lane);
+        room.lanes[self.lane].taken += more;
+        drop(room);
+        let more = (0..more).map(|_| Slot { slots: self.clone(), held: true });
+        std::iter::once(first).chain(more).collect()
     }
 
-    fn size(&self) -> MutexGuard<'_, Size> {
-        self.size.lock().unwrap_or_else(PoisonError::into_inner)
+    /// First come, first served.
+    async fn take(&self) -> Slot {
+        loop {
+            let waiting = {
+                let mut room = self.lock();
+                if room.lanes[self.lane].waiters.is_empty() && room.allowed(self.lane) > 0 {
+                    room.lanes[self.lane].taken += 1;
+                    return Slot { slots: self.clone(), held: true };
+                }
+                let (sender, receiver) = oneshot::channel();
+                room.lanes[self.lane].waiters.push_back(sender);
+                receiver
+            };
+            // A sender goes only with the room, which we hold; and a slot that comes after we left gives itself back.
+            if let Ok(slot) = waiting.await {
+                return slot;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Room> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One slot of a worker.
 pub struct Slot {
     slots: Slots,
-    permit: Option<OwnedSemaphorePermit>,
+    held: bool,
 }
 
 impl Slot {
     /// Give the slot back for the time of a wait.
     pub fn suspend(&mut self) {
-        let Some(permit) = self.permit.take() else { return };
-        let mut size = self.slots.size();
-        if size.surplus > 0 {
-            size.surplus -= 1;
-            permit.forget();
+        if std::mem::take(&mut self.held) {
+            let mut room = self.slots.lock();
+            room.lanes[self.slots.lane].taken -= 1;
+            room.grant(&self.slots.room);
         }
     }
 
     /// Wait for a slot again. First come, first served, together with the dispatcher.
     pub async fn resume(&mut self) {
-        if self.permit.is_none() {
-            let permit: Result<_, AcquireError> = self.slots.permits.clone().acquire_owned().await;
-            self.permit = permit.ok(); // never closed, so always one
+        if !self.held {
+            let mut taken = self.slots.take().await;
+            self.held = std::mem::take(&mut taken.held);
         }
     }
 }
@@ -82,23 +186,82 @@ impl Drop for Slot {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[tokio::test]
     async fn fewer_slots_take_nobody_s_and_more_are_there_at_once() {
         let slots = Slots::new(4);
-        let mut taken = slots.take_free().await;
+        let room = Slots { lane: 0, room: Slots::room(8, &[(4, 1)]) };
+        let mut taken = room.take_free().await;
         assert_eq!(taken.len(), 4);
-        slots.resize(2);
-        slots.resize(1);
-        slots.resize(3); // one beyond is taken
+        room.resize(2);
+        room.resize(1);
+        room.resize(3); // one beyond is taken
         drop(taken.pop());
-        assert_eq!(slots.permits.available_permits(), 0, "the surplus vanishes");
+        assert!(room.take_free().now_or_never().is_none(), "the surplus vanishes");
         drop(taken.pop());
-        assert_eq!(slots.take_free().await.len(), 1);
-        slots.resize(5);
-        assert_eq!(slots.take_free().await.len(), 3, "two are still taken");
+        assert_eq!(room.take_free().await.len(), 1);
+        room.resize(5);
+        assert_eq!(room.take_free().await.len(), 3, "two are still taken");
         drop(taken);
-        assert_eq!(slots.take_free().await.len(), 5);
+        assert_eq!(room.take_free().await.len(), 5);
+        assert_eq!(slots.take_free().await.len(), 4);
+    }
+
+    #[tokio::test]
+    async fn who_left_while_waiting_keeps_nobody_from_it() {
+        let slots = Slots::new(1);
+        let mut slot = slots.take_free().await.pop().unwrap();
+        assert!(slots.take_free().now_or_never().is_none());
+        let waiting = tokio::spawn({
+            let slots = slots.clone();
+            async move { slots.take_free().await.len() }
+        });
+        tokio::task::yield_now().await;
+        slot.suspend();
+        assert_eq!(waiting.await.unwrap(), 1);
+        // A slot that was sent to somebody who never looked comes back.
+        let slot = slots.take_free().await;
+        let mut late = Box::pin(slots.take_free());
+        assert!(late.as_mut().now_or_never().is_none());
+        drop(slot);
+        drop(late);
+        assert_eq!(slots.take_free().await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_share_is_lent_while_nobody_wants_it_and_comes_back() {
+        let queues = Slots::shared(4, &[(4, 1), (4, 1)]);
+        let (flooded, quiet) = (&queues[0], &queues[1]);
+        let mut running = flooded.take_free().await;
+        assert_eq!(running.len(), 4, "nobody else wants any");
+        flooded.want_more(true);
+        let mut waiting = Box::pin(quiet.take_free());
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(running.pop());
+        let mut quiets = waiting.await;
+        assert_eq!(quiets.len(), 1);
+        quiet.want_more(true);
+        drop(running.pop());
+        assert!(flooded.take_free().now_or_never().is_none(), "kept for the other, up to its share");
+        quiets.extend(quiet.take_free().await);
+        assert_eq!(quiets.len(), 2);
+        drop(running.pop());
+        assert!(quiet.take_free().now_or_never().is_none(), "and no more than that");
+        assert_eq!(flooded.take_free().await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn shares_follow_the_weights_and_never_exceed_a_queue_s_own_limit() {
+        let queues = Slots::shared(8, &[(8, 3), (8, 1), (1, 4)]);
+        queues.iter().for_each(|queue| queue.want_more(true));
+        let mut taken = Vec::new();
+        for queue in &queues {
+            taken.push(queue.take_free().await);
+        }
+        // The third has a share of four and a limit of one: what it can't use is free for all.
+        assert_eq!(taken.iter().map(Vec::len).collect::<Vec<_>>(), [6, 1, 1]);
     }
 }

@@ -260,7 +260,7 @@ impl Workflow {
         }
         if !writes.is_empty() {
             self.commit(writes).await?;
-            self.family.started().notify_one();
+            self.family.has_started();
         }
         Ok(())
     }

@@ -58,8 +58,8 @@ pub struct Executor {
     pub flows: FlowStore,
     /// Client for nodes that speak HTTP.
     pub http: reqwest::Client,
-    /// Queue for child executions.
-    pub queue: String,
+    /// The worker's queues. Children go to their parent's; one that came by DBOS's internal queue has them on the first.
+    pub queues: Vec<String>,
     /// What an execution may take.
     pub limits: Limits,
 }
@@ -362,6 +362,11 @@ impl Executor {
         }
     }
 
+    fn queue_of_children<'a>(&'a self, parent: &'a Claimed) -> &'a str {
+        let own = self.queues.iter().find(|queue| **queue == parent.queue).or(self.queues.first());
+        own.map_or(parent.queue.as_str(), String::as_str)
+    }
+
     /// Start the children that the run asks for, all at once, and wait for all of them. One that fails doesn't fail its
     /// parent.
     async fn run_children(&self, claimed: &Claimed, workflow: &mut Workflow, result: &Json) -> Result<(), Failed> {
@@ -374,7 +379,7 @@ impl Executor {
             ids.push(WorkflowId::new(id));
             starts.push(ChildStart {
                 id: id.to_owned(),
-                queue: self.queue.clone(),
+                queue: self.queue_of_children(claimed).to_owned(),
                 inputs: format.encode_inputs(&Arguments::one(task.clone())),
                 serialization: format.name(),
                 legacy: claimed.legacy,

@@ -3,7 +3,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
@@ -44,8 +44,10 @@ pub(super) struct Dispatcher {
     pub starter: Arc<Starter>,
     pub tasks: TaskTracker,
     pub status: Arc<Status>,
-    /// Told when something was enqueued.
-    pub wake: Arc<Notify>,
+    /// Changes when something was enqueued.
+    pub wake: watch::Receiver<()>,
+    /// Whether this one looks at the internal queue; one of a process does.
+    pub internal: bool,
 }
 
 /// What every execution needs.
@@ -71,10 +73,11 @@ pub(super) enum Round {
 
 impl Dispatcher {
     /// Claim until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut ended = self.starter.running.ended();
         let mut contention = CONTENTION.0;
         let mut backoff = BACKOFF.0;
-        let mut internal = true; // the internal queue is looked at once a polling interval, not on every wake-up
+        let mut internal = self.internal; // the internal queue is looked at once a polling interval, not on every wake-up
         let mut changes = self.limits.clone();
         loop {
             let slots = tokio::select! {
@@ -91,11 +94,13 @@ impl Dispatcher {
             let pause = match self.round(slots, &limits, internal).await {
                 Ok(Round::Full) => {
                     (contention, backoff) = (CONTENTION.0, BACKOFF.0);
+                    self.slots.want_more(true);
                     continue;
                 }
                 Ok(Round::Drained) => {
                     (contention, backoff) = (CONTENTION.0, BACKOFF.0);
                     internal = false;
+                    self.slots.want_more(false);
                     limits.polling_interval
                 }
                 Ok(Round::Contended) => {
@@ -113,10 +118,13 @@ impl Dispatcher {
             // Jitter, or a fleet that started together polls together.
             let pause = pause.mul_f64(rand::random_range(0.9..1.1));
             tokio::select! {
-                () = tokio::time::sleep(pause) => internal = true,
-                () = self.wake.notified() => {}
+                () = tokio::time::sleep(pause) => internal = self.internal,
+                Ok(()) = self.wake.changed() => {}
                 Ok(()) = changes.changed() => {}
-                () = self.starter.running.ended.notified() => tokio::time::sleep(AFTER_END).await,
+                Ok(()) = ended.changed() => {
+                    tokio::time::sleep(AFTER_END).await;
+                    ended.mark_unchanged();
+                }
                 () = stop.cancelled() => return,
             }
         }

@@ -32,7 +32,7 @@ impl Worker {
     /// With these settings. They are used as they are: [`config::load`](crate::config::load) validates.
     pub fn new(settings: Settings) -> Worker {
         let id = super::Identity::of_this_process(settings.worker.id.as_deref()).id;
-        let status = Arc::new(Status::new(&id, &settings.queue.name));
+        let status = Arc::new(Status::new(&id, &settings.queue.names()));
         Worker { settings, status, shutdown: Shutdown::new() }
     }
 
@@ -63,24 +63,29 @@ impl Worker {
     /// Run in a task of its own, on the runtime that this is called on.
     pub fn start(self) -> RunningWorker {
         let (status, shutdown) = (self.status.clone(), self.shutdown.clone());
-        let queue = self.settings.queue.name.clone();
-        RunningWorker { queue, status, shutdown, task: tokio::spawn(self.run()) }
+        let queues = self.settings.queue.iter().map(|queue| queue.name.clone()).collect();
+        RunningWorker { queues, status, shutdown, task: tokio::spawn(self.run()) }
     }
 }
 
 /// A worker in a task of its own. Dropping it lets it run on; [`RunningWorker::stop`] ends it.
 #[derive(Debug)]
 pub struct RunningWorker {
-    queue: String,
+    queues: Vec<String>,
     status: Arc<Status>,
     shutdown: Shutdown,
     task: JoinHandle<Result<(), StartError>>,
 }
 
 impl RunningWorker {
-    /// The queue that it serves.
+    /// The queue that it serves; the first one if there are several.
     pub fn queue_name(&self) -> &str {
-        &self.queue
+        self.queues.first().map_or("", String::as_str)
+    }
+
+    /// All queues that it serves.
+    pub fn queue_names(&self) -> &[String] {
+        &self.queues
     }
 
     /// Whether it takes executions now.

@@ -155,18 +155,21 @@ async fn take_over(
     let registration = Registration {
         application: &worker.application_name,
         version: &worker.application_version,
-        queue: &settings.queue.name,
+        queue: &settings.queue.names(),
     };
     let valid_until = leases.acquire(me, &registration).await?;
     let mut recovered = leases.recover_own(&database.sysdb, me, &worker.application_name).await?;
     recovered.extend(leases.recover_dead(&database.sysdb, me, &worker.application_name).await?);
     status.count(Count::Recovered, recovered.len() as u64);
     tracing::info!(worker = me.id, recovered = recovered.len(), "recovery sweep done");
-    let others = database.sysdb.tokenless_executors(&settings.queue.name).await?;
-    if !others.is_empty() {
+    for queue in settings.queue.iter() {
+        let others = database.sysdb.tokenless_executors(&queue.name).await?;
+        if others.is_empty() {
+            continue;
+        }
         tracing::warn!(
             executors = others.join(", "),
-            queue = settings.queue.name,
+            queue = queue.name,
             "workers of an older DBOS SDK took executions of this queue within the last hour. While they run, they take \
              what newer clients enqueue as well, and leave it PENDING without its inputs: stop them, or let nobody but \
              clients of their age enqueue (docs/schema.md)"
@@ -226,32 +229,38 @@ impl Parts<'_> {
             status: status.clone(),
         };
         services.spawn(chores.run(serving.clone()));
-        let slots = Slots::new(settings.queue.worker_concurrency);
-        let (limits, in_force) = tokio::sync::watch::channel(None);
-        let watch = limits::Limits {
-            sysdb: database.sysdb.clone(),
-            application: settings.worker.application_name.clone(),
-            queue: settings.queue.clone(),
-            slots: slots.clone(),
-        };
-        services.spawn(watch.run(limits, serving.clone()));
-        let dispatcher = Dispatcher {
-            sysdb: database.sysdb.clone(),
-            scope: scope(settings, me),
-            queue: settings.queue.name.clone(),
-            limits: in_force,
-            partitions: Partitions::default(),
-            slots,
-            max_waiting: settings.execution.max_waiting,
-            max_attempts: settings.execution.max_recovery_attempts,
-            starter,
-            tasks: tasks.clone(),
-            status: status.clone(),
-            wake: family.started(),
-        };
-        let dispatch = tokio::spawn(dispatcher.run(claiming.clone()));
+        let queues: Vec<_> = settings.queue.iter().map(|queue| (queue.worker_concurrency, queue.weight)).collect();
+        let total = settings.worker.concurrency.unwrap_or_else(|| settings.queue.worker_concurrency());
+        let mut dispatch = Vec::new();
+        for (queue, slots) in settings.queue.iter().zip(Slots::shared(total, &queues)) {
+            let (limits, in_force) = tokio::sync::watch::channel(None);
+            let watch = limits::Limits {
+                sysdb: database.sysdb.clone(),
+                application: settings.worker.application_name.clone(),
+                queue: queue.clone(),
+                slots: slots.clone(),
+            };
+            services.spawn(watch.run(limits, serving.clone()));
+            let dispatcher = Dispatcher {
+                sysdb: database.sysdb.clone(),
+                scope: scope(settings, me),
+                queue: queue.name.clone(),
+                limits: in_force,
+                partitions: Partitions::default(),
+                slots,
+                max_waiting: settings.execution.max_waiting,
+                max_attempts: settings.execution.max_recovery_attempts,
+                starter: starter.clone(),
+                tasks: tasks.clone(),
+                status: status.clone(),
+                wake: family.started(),
+                internal: dispatch.is_empty(),
+            };
+            dispatch.push(tokio::spawn(dispatcher.run(claiming.clone())));
+        }
+        drop(starter); // the writer ends with its last user
         status.enter(Phase::Running);
-        tracing::info!(queue = settings.queue.name, "serving");
+        tracing::info!(queue = settings.queue.names(), "serving");
 
         let keep = leases.keep(me, valid_until, serving.clone());
         let mut keep = std::pin::pin!(keep);
@@ -260,8 +269,10 @@ impl Parts<'_> {
             () = shutdown.draining() => None,
         };
         claiming.cancel();
-        if let Err(error) = dispatch.await {
-            tracing::error!(%error, "the dispatch loop failed");
+        for dispatch in dispatch {
+            if let Err(error) = dispatch.await {
+                tracing::error!(%error, "a dispatch loop failed");
+            }
         }
         tasks.close();
         match lost {
@@ -381,7 +392,7 @@ fn executor(settings: &Settings, database: &Database, http: &reqwest::Client) ->
         executions: ExecutionStore::new(database.pool.clone(), prefix),
         flows: FlowStore::new(database.flows.clone(), prefix, registry, settings.execution.flow_cache),
         http: http.clone(),
-        queue: settings.queue.name.clone(),
+        queues: settings.queue.iter().map(|queue| queue.name.clone()).collect(),
         limits: Limits {
             start: settings.execution.start,
             start_timeout: settings.execution.start_timeout,

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::{
     durable::{Control, Stop},
@@ -16,8 +16,8 @@ use crate::{
 #[derive(Clone, Default)]
 pub(super) struct Running {
     state: Arc<Mutex<State>>,
-    /// Told whenever one ends.
-    pub ended: Arc<Notify>,
+    /// Changes whenever one ends.
+    ended: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -33,6 +33,11 @@ pub(super) struct Place {
 }
 
 impl Running {
+    /// Changes whenever one ends.
+    pub fn ended(&self) -> watch::Receiver<()> {
+        self.ended.subscribe()
+    }
+
     /// A new execution, and its switch.
     pub fn enter(&self, owner: &Owner) -> (Place, Control) {
         let control = Control::default();
@@ -96,6 +101,6 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.running.lock().controls.remove(&self.owner);
-        self.running.ended.notify_one();
+        self.running.ended.send_replace(());
     }
 }

@@ -46,7 +46,7 @@ pub struct Snapshot {
     pub version: &'static str,
     /// The worker's id.
     pub worker: String,
-    /// The queue that it serves.
+    /// The queue that it serves; several with commas between them.
     pub queue: String,
     /// Where in its life it is.
     pub phase: Phase,

@@ -32,11 +32,27 @@ impl WorkerProcess {
         worker
     }
 
+    /// Start a worker by a configuration file of this content, and wait until it serves.
+    pub async fn with_file(url: &str, id: &str, toml: &str) -> WorkerProcess {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), toml).unwrap();
+        let mut command = program(url);
+        command.arg("run").arg("--config").arg(file.path());
+        let worker = WorkerProcess::launch(command, id, &[]);
+        worker.says("serving").await; // it has read the file
+        worker
+    }
+
     /// As [`start`](WorkerProcess::start), without waiting.
     pub fn spawn(url: &str, id: &str, settings: &[(&str, &str)]) -> WorkerProcess {
         let mut command = program(url);
-        command.arg("run").env("FIREFLOW__WORKER__ID", id).env("FIREFLOW__ADMIN__ENABLED", "false");
-        command.env("FIREFLOW__QUEUE__POLLING_INTERVAL", "50ms").env("FIREFLOW__LOG__LEVEL", "debug");
+        command.arg("run").env("FIREFLOW__QUEUE__POLLING_INTERVAL", "50ms");
+        WorkerProcess::launch(command, id, settings)
+    }
+
+    fn launch(mut command: Command, id: &str, settings: &[(&str, &str)]) -> WorkerProcess {
+        command.env("FIREFLOW__WORKER__ID", id).env("FIREFLOW__ADMIN__ENABLED", "false");
+        command.env("FIREFLOW__LOG__LEVEL", "debug");
         for (key, value) in settings {
             command.env(format!("FIREFLOW__{}", key.replace('.', "__").to_ascii_uppercase()), value);
         }

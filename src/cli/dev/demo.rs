@@ -32,7 +32,7 @@ struct Case {
 
 /// Run all of them side by side; false when one didn't come as expected.
 pub(super) async fn run(settings: &Settings, sysdb: &SystemDatabase, admin: Option<&str>) -> anyhow::Result<bool> {
-    let text = DEMO.replace("{queue}", &settings.queue.name).replace("{admin}", admin.unwrap_or_default());
+    let text = DEMO.replace("{queue}", &settings.queue.first().name).replace("{admin}", admin.unwrap_or_default());
     let cases: Vec<Case> = serde_json::from_str(&text).context("examples/demo.json")?;
     output::note(format!("running {} executions of the example flows", cases.len()));
     let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());

@@ -48,7 +48,7 @@ impl Dev {
         // Not the database that the environment names: this one is private.
         let mut settings = global.settings(vec![("worker.id", "dev".into())])?;
         if global.config.is_none() {
-            settings.queue.polling_interval = Duration::from_millis(100); // someone watches
+            settings.queue.first_mut().polling_interval = Duration::from_millis(100); // someone watches
         }
         if self.demo && global.log_level.is_none() {
             settings.log.level = "warn".into();

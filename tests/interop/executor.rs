@@ -44,6 +44,12 @@ impl Executor {
         Some(Executor(Script::start(&runtime, "executor", &environment).await))
     }
 
+    /// Starts the application that hands flows to the worker. It is ready when two of them have ended.
+    pub async fn start_app(url: &str) -> Option<Executor> {
+        let runtime = available(Lang::TypeScript)?;
+        Some(Executor(Script::start(&runtime, "app", &[("INTEROP_DATABASE_URL", url)]).await))
+    }
+
     /// Lets it shut down in its own way, and waits for that.
     pub async fn stop(mut self) {
         drop(self.0.stdin);

@@ -52,9 +52,12 @@ impl Script {
     /// When it ends or stays silent instead; with the end of its log.
     pub async fn start(runtime: &Runtime, name: &str, environment: &[(&str, &str)]) -> Script {
         let script = runtime.folder.join(name).with_extension(runtime.extension);
-        let mut child = Command::new(&runtime.program)
-            .arg(script)
-            .arg(runtime.package)
+        let mut command = Command::new(&runtime.program);
+        // The Rust SDK's is the program.
+        if !runtime.extension.is_empty() {
+            command.arg(script).arg(runtime.package);
+        }
+        let mut child = command
             .current_dir(&runtime.folder)
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .envs(environment.iter().copied())

@@ -18,6 +18,8 @@ pub enum Lang {
     TypeScript44,
     /// The last `dbos` that does, pinned in `requirements-2.txt`.
     Python2,
+    /// The crate `dbos`, pinned in `rust/Cargo.toml` and its lock file. Of the earlier generation, too.
+    Rust,
 }
 
 impl Lang {
@@ -26,6 +28,7 @@ impl Lang {
         match self {
             Lang::TypeScript | Lang::TypeScript4 | Lang::TypeScript44 => Lang::TypeScript,
             Lang::Python | Lang::Python2 => Lang::Python,
+            Lang::Rust => Lang::Rust,
         }
     }
 }
@@ -48,7 +51,7 @@ pub struct Runtime {
 /// Where the interpreter or the registry is missing, this says so and answers `None`, and the test should return.
 /// On a build server (`CI=true`) that is a failure instead: there, a skipped test is a test that nobody runs.
 pub fn available(lang: Lang) -> Option<Runtime> {
-    static FOUND: [OnceLock<Result<Runtime, String>>; 5] = [const { OnceLock::new() }; 5];
+    static FOUND: [OnceLock<Result<Runtime, String>>; 6] = [const { OnceLock::new() }; 6];
     match FOUND[lang as usize].get_or_init(|| install(lang)) {
         Ok(runtime) => Some(runtime.clone()),
         Err(reason) => {
@@ -70,18 +73,22 @@ pub fn version(lang: Lang) -> &'static str {
         Lang::TypeScript44 => (include_str!("package.json"), "\"dbos-sdk-4-4\": \"npm:@dbos-inc/dbos-sdk@"),
         Lang::Python => (include_str!("requirements.txt"), "dbos=="),
         Lang::Python2 => (include_str!("requirements-2.txt"), "dbos=="),
+        Lang::Rust => (include_str!("rust/Cargo.toml"), "dbos = \"="),
     };
     let (_, version) = file.split_once(name).unwrap_or_else(|| panic!("{name} is not pinned"));
     version.split(['"', '\n']).next().unwrap_or(version)
 }
 
 fn install(lang: Lang) -> Result<Runtime, String> {
+    if lang == Lang::Rust {
+        return build();
+    }
     // Beside cargo's own folder for tests' files, so that a moved target folder is followed.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().ok_or("no target folder")?;
     let root = target.join("interop");
     let script_files: &[&str] = match lang.newest() {
         Lang::Python => &["driver.py", "executor.py"],
-        _ => &["package.json", "driver.mjs", "executor.mjs", "levels.mjs"],
+        _ => &["package.json", "driver.mjs", "executor.mjs", "levels.mjs", "app.mjs"],
     };
     // npm has two versions side by side under two names, pip has not.
     let (name, pinned, package) = match lang {
@@ -89,7 +96,7 @@ fn install(lang: Lang) -> Result<Runtime, String> {
         Lang::TypeScript4 => ("typescript", "package-lock.json", "dbos-sdk-4"),
         Lang::TypeScript44 => ("typescript", "package-lock.json", "dbos-sdk-4-4"),
         Lang::Python => ("python", "requirements.txt", "dbos"),
-        Lang::Python2 => ("python2", "requirements-2.txt", "dbos"),
+        Lang::Python2 | Lang::Rust => ("python2", "requirements-2.txt", "dbos"),
     };
     let folder = root.join(name);
     fs::create_dir_all(&folder).map_err(|error| format!("can't create {}: {error}", folder.display()))?;
@@ -116,7 +123,7 @@ fn install(lang: Lang) -> Result<Runtime, String> {
             }
             Runtime { program: "node".into(), folder, extension: "mjs", package }
         }
-        Lang::Python | Lang::Python2 => {
+        Lang::Python | Lang::Python2 | Lang::Rust => {
             let environment = folder.join("venv");
             let program = environment.join("bin/python3");
             if !is_installed {
@@ -131,6 +138,19 @@ fn install(lang: Lang) -> Result<Runtime, String> {
     run(Command::new(&runtime.program).arg("--version"))?;
     fs::write(&installed, wanted).map_err(|error| format!("can't note the installation: {error}"))?;
     Ok(runtime)
+}
+
+/// The Rust SDK's driver is a program of its own; cargo sees to what is built already.
+fn build() -> Result<Runtime, String> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().ok_or("no target folder")?.join("interop/rust");
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/rust/Cargo.toml");
+    run(Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--locked", "--manifest-path"])
+        .arg(manifest)
+        .arg("--target-dir")
+        .arg(&target))?;
+    let folder = target.join("debug");
+    Ok(Runtime { program: folder.join("fireflow-interop-rust"), folder, extension: "", package: "" })
 }
 
 /// Copies only what differs: another test binary may be about to start the script.

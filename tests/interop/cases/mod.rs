@@ -7,5 +7,6 @@ mod neighbours;
 mod queueing;
 mod results;
 mod rolling;
+mod rust;
 mod signals;
 mod stage;

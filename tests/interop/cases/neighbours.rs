@@ -53,6 +53,41 @@ async fn a_typescript_application_on_the_same_database_is_not_disturbed() {
     share_a_database_with(Lang::TypeScript).await;
 }
 
+/// An application starts the flow workflow by `DBOS.startWorkflow` on the worker's queue: as its own, as a child, and as a
+/// child whose deadline is its parent's. The worker belongs to that application, which itself listens to other queues.
+#[tokio::test]
+async fn flows_started_by_a_typescript_application_run_here() {
+    let Some(stage) = Stage::set().await else { return };
+    let worker = stage.worker(&[("worker.application_name", "orders")]).await;
+    let Some(app) = Executor::start_app(&stage.database.url()).await else { return };
+    let sql = "SELECT to_jsonb(w) || jsonb_build_object('result', coalesce(o.output, o.error))
+                 FROM dbos.workflow_status w LEFT JOIN dbos.workflow_output o USING (workflow_uuid) WHERE workflow_uuid = $1";
+    let row = async |id: &str| stage.sql.query_one(sql, &[&id]).await.unwrap().get::<_, serde_json::Value>(0);
+    for (id, parent, greeting) in
+        [("direct", json!(null), "Hello, app!"), ("of-order", json!("order"), "Hello, order!")]
+    {
+        let row = row(id).await;
+        assert_eq!((&row["status"], &row["parent_workflow_id"]), (&json!("SUCCESS"), &parent), "{row}");
+        assert_eq!((&row["executor_id"], &row["application_name"]), (&json!(WORKER), &json!("orders")), "{row}");
+        assert!(row["result"].as_str().unwrap().contains(greeting), "{row}");
+    }
+    // Its parent, which the application ran, has the flow's result in its own.
+    let order = row("order").await;
+    assert_eq!((&order["status"], &order["executor_id"]), (&json!("SUCCESS"), &json!("orders-app")));
+    assert!(order["result"].as_str().unwrap().contains("Hello, order!"), "{order}");
+    // The deadline is handed down, and ends both.
+    let status = "SELECT status FROM dbos.workflow_status WHERE workflow_uuid = $1";
+    for id in ["slow", "of-slow"] {
+        stage.until::<String>(status, id, |status| status == "CANCELLED").await;
+    }
+    let (slow, child) = (row("slow").await, row("of-slow").await);
+    assert!(child["workflow_deadline_epoch_ms"].is_i64(), "{child}");
+    assert_eq!(child["workflow_deadline_epoch_ms"], slow["workflow_deadline_epoch_ms"]);
+    stage.execution_has("of-slow", "stopped").await;
+    app.stop().await;
+    assert!(worker.stop().await.success());
+}
+
 #[tokio::test]
 async fn a_python_application_on_the_same_database_is_not_disturbed() {
     share_a_database_with(Lang::Python).await;

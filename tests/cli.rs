@@ -305,3 +305,62 @@ async fn enqueue_starts_what_waits_for_a_signal() {
     assert!(output.status.success(), "{output:?}");
     assert!(worker.stop().await.success());
 }
+
+#[tokio::test]
+async fn flow_test_runs_cases_and_tells_what_differs() {
+    let folder = tempfile::tempdir().unwrap();
+    let case = |greeting: &str| {
+        json!({
+            "flow": "hello-world.json",
+            "run": {"inputs": {"name": "you"}},
+            "expect": {"outputs": {"greeting": greeting}, "failed": false},
+        })
+    };
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/flows");
+    std::fs::create_dir(folder.path().join("cases")).unwrap();
+    std::fs::copy(examples.join("hello-world.json"), folder.path().join("cases/hello-world.json")).unwrap();
+    write("cases/good.case.json", &case("Hello, you!").to_string());
+    let run = async |arguments: &[&str]| {
+        let output = program("postgres://nowhere.invalid/none")
+            .args(["flow", "test"])
+            .args(arguments)
+            .current_dir(folder.path())
+            .output();
+        let output = output.await.unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, said, _) = run(&["cases/good.case.json"]).await;
+    assert_eq!((code, said.as_str()), (Some(0), "ok    good.case\n\n1 cases: 1 passed, 0 failed\n"));
+
+    // In a folder, flows are left out.
+    assert_eq!(run(&["cases"]).await.1, said);
+
+    write("cases/bad.json", &case("Good evening, you!").to_string());
+    write("cases/broken.json", "{");
+    std::fs::remove_file(folder.path().join("cases/hello-world.json")).unwrap();
+    std::fs::copy(examples.join("hello-world.json"), folder.path().join("hello-world.json")).unwrap();
+    let (code, said, _) = run(&["cases"]).await;
+    assert_eq!(code, Some(1));
+    assert!(said.contains("FAIL  good.case\n      cases/good.case.json: can't read cases/hello-world.json"), "{said}");
+    std::fs::rename(folder.path().join("hello-world.json"), folder.path().join("cases/flow.txt")).unwrap();
+    let moved = case("Good evening, you!").to_string().replace("hello-world.json", "flow.txt");
+    write("cases/bad.json", &moved);
+    let (code, said, _) = run(&["cases/bad.json", "cases/broken.json"]).await;
+    assert_eq!(code, Some(1));
+    for part in [
+        "FAIL  bad\n      outputs/greeting\n        expected \"Good evening, you!\"\n        found    \"Hello, you!\"",
+        "FAIL  broken",
+        "2 cases: 0 passed, 2 failed",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    let (code, said, _) = run(&["--json", "cases/bad.json"]).await;
+    let said: Json = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &said["failed"], &said["cases"][0]["status"]), (Some(1), &json!(1), &json!("failed")));
+    assert_eq!(said["cases"][0]["differences"][0]["path"], "outputs/greeting");
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    let (code, _, error) = run(&["empty"]).await;
+    assert!(code == Some(1) && error.contains("empty: no cases here"), "{error}");
+}

@@ -92,11 +92,17 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     let mut found = found?;
     found.sort();
     for inner in found {
-        if inner.is_dir() || inner.extension().is_some_and(|extension| extension == "json") {
+        if inner.is_dir() || (inner.extension().is_some_and(|extension| extension == "json") && may_be_case(&inner)) {
             collect(&inner, files)?;
         }
     }
     Ok(())
+}
+
+/// Flows may lie beside their cases: a JSON object without expectations is none.
+fn may_be_case(file: &Path) -> bool {
+    let json = std::fs::read(file).ok().and_then(|bytes| serde_json::from_slice::<Json>(&bytes).ok());
+    json.is_none_or(|json| !json.is_object() || json.get("expect").is_some())
 }
 
 async fn check(file: PathBuf, registry: &Registry, context: &RunContext) -> Report {

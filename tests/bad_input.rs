@@ -79,7 +79,7 @@ async fn a_database_that_refuses_is_told_at_once_and_without_the_password() {
 async fn a_schema_that_can_not_be_used_is_refused_with_a_way_out_and_left_as_it_is() {
     for (change, parts) in [
         ("DROP TABLE dbos.streams, dbos.notifications", &["incomplete", "table streams", "dbos migrate"][..]),
-        ("UPDATE dbos.dbos_migrations SET version = 28", &["level 28", "dbos migrate"]),
+        ("UPDATE dbos.dbos_migrations SET version = 28", &["level 28", "fireflow-worker migrate"]),
         ("DROP SCHEMA dbos CASCADE; CREATE SCHEMA dbos; CREATE TABLE dbos.workflow_status (x int)", &["incomplete"]),
         (
             "ALTER TABLE fireflow_flows DROP COLUMN data",

@@ -61,14 +61,11 @@ impl Claim<'_> {
     /// What it takes for the limits over all executors to hold; `None` when there are none.
     fn isolation(&self) -> Option<IsolationLevel> {
         let wide = self.concurrency.is_some() || self.rate.is_some();
-        match self.rows {
-            Rows::All if wide => Some(IsolationLevel::RepeatableRead),
-            Rows::Partition { .. } | Rows::Keyless if wide => Some(IsolationLevel::Serializable),
-            Rows::Partition { limits, .. } if limits.concurrency.is_some() || limits.rate.is_some() => {
-                Some(IsolationLevel::RepeatableRead)
-            }
-            _ => None,
+        if wide {
+            return Some(IsolationLevel::Serializable);
         }
+        let Rows::Partition { limits, .. } = self.rows else { return None };
+        (limits.concurrency.is_some() || limits.rate.is_some()).then_some(IsolationLevel::RepeatableRead)
     }
 }
 
@@ -112,9 +109,11 @@ pub struct Contended;
 impl SystemDatabase {
     /// Claim rows, highest priority and oldest first.
     ///
-    /// Without a limit over all executors: one statement, READ COMMITTED, SKIP LOCKED. With one, the SDKs' own protocol for
-    /// shared budgets: REPEATABLE READ and NOWAIT, so that of two overlapping claimers one fails and neither overspends.
-    /// Where claimers of different partitions share a budget, they touch different rows, and only SERIALIZABLE sees it.
+    /// Without a limit over all executors: one statement, READ COMMITTED, SKIP LOCKED. With one, NOWAIT, as the SDKs do: of two
+    /// overlapping claimers one finds its row locked, fails, and neither overspends. Those that pick different rows, of
+    /// different partitions or because one came in between, share a budget all the same, and only SERIALIZABLE sees
+    /// it; the SDKs' own claims are REPEATABLE READ but for partitions, which PostgreSQL doesn't check against ours. A budget
+    /// of one partition alone is under REPEATABLE READ.
     ///
     /// # Errors
     /// `Ok(Err(Contended))` when another claimer was there; [`SysdbError`] otherwise.

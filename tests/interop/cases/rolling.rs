@@ -55,7 +55,9 @@ async fn fireflows_own_worker_and_client_go_on_over_the_migration_and_beside_our
     // Both take from the queue, each execution once, and the client reads the results of both.
     let ids: Vec<String> = (0..30).map(|n| format!("shared-{n}")).collect();
     for id in &ids {
-        client.enqueue(execution(id, "hello-world", json!({"name": id}))).await;
+        // Theirs answers with the id that the task names.
+        let task = task(id, json!([{"executionId": id, "flowId": "hello-world", "inputs": {"name": id}}]));
+        client.enqueue(task).await;
     }
     for id in &ids {
         assert_eq!(client.result(id).await.unwrap()["executionId"], json!(id));

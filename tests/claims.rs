@@ -1,0 +1,110 @@
+//! Claims that overlap: their snapshots are older than each other's commits, and still no limit over all executors is passed.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+
+mod support;
+
+use std::time::Duration;
+
+use fireflow_worker::config::Settings;
+use fireflow_worker::sysdb::schema::SchemaName;
+use fireflow_worker::sysdb::{Claim, ClaimScope, PartitionLimits, Rows, SystemDatabase};
+use fireflow_worker::worker::Database;
+use support::TestDatabase;
+use tokio_postgres::Client;
+
+const QUEUE: &str = "limited";
+
+/// Claimers wait in the middle of their statement, with their snapshots taken and their rows locked, until the gate opens.
+const GATE: &str = "
+    CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM pg_advisory_xact_lock_shared(1);
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER gate BEFORE UPDATE ON dbos.workflow_status FOR EACH ROW EXECUTE FUNCTION gate();
+    SELECT pg_advisory_lock(1)";
+
+struct Stage {
+    database: TestDatabase,
+    client: Client,
+}
+
+impl Stage {
+    async fn set() -> Stage {
+        let database = TestDatabase::new().await;
+        let mut settings = Settings::default();
+        settings.database.url = database.url();
+        Database::connect(&settings).await.unwrap().ensure_schemas().await.unwrap();
+        let client = database.client().await;
+        client.batch_execute(GATE).await.unwrap();
+        Stage { database, client }
+    }
+
+    async fn enqueue(&self, id: &str, priority: i32, partition: Option<&str>) {
+        let sql =
+            "SELECT dbos.enqueue_workflow('work', $1, workflow_id => $2, priority => $3, queue_partition_key => $4)";
+        self.client.query_one(sql, &[&QUEUE, &id, &priority, &partition]).await.unwrap();
+    }
+
+    /// Begin a claim of one row under a limit of one, and return once it waits at the gate.
+    async fn claims(&self, executor: &str, partition: Option<&'static str>) -> tokio::task::JoinHandle<usize> {
+        let waiting = self.waiting().await;
+        let sysdb = SystemDatabase::new(self.database.pool().await, SchemaName::default());
+        let scope = ClaimScope {
+            executor: executor.into(),
+            application: "fireflow-executor".into(),
+            version: "1.0.0".into(),
+            workflows: vec!["work".into()],
+            class: "ExecutionWorkflows".into(),
+            formats: vec!["portable_json".into()],
+            max_input: 1 << 20,
+        };
+        let task = tokio::spawn(async move {
+            let limits = PartitionLimits { concurrency: None, worker_concurrency: None, rate: None };
+            let rows = partition.map_or(Rows::All, |key| Rows::Partition { key, limits: &limits });
+            let claim = Claim { queue: QUEUE, rows, limit: 1, concurrency: Some(1), rate: None };
+            sysdb.claim(&scope, &claim).await.unwrap().map_or(0, |claimed| claimed.len())
+        });
+        while self.waiting().await == waiting {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        task
+    }
+
+    async fn waiting(&self) -> i64 {
+        let sql = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        self.client.query_one(sql, &[]).await.unwrap().get(0)
+    }
+
+    /// Let the claims go on. How many rows they took together, which is how many are PENDING.
+    async fn took(self, first: tokio::task::JoinHandle<usize>, second: tokio::task::JoinHandle<usize>) -> usize {
+        self.client.query_one("SELECT pg_advisory_unlock(1)", &[]).await.unwrap();
+        let took = first.await.unwrap() + second.await.unwrap();
+        let pending = "SELECT count(*) FROM dbos.workflow_status WHERE status = 'PENDING'";
+        let pending: i64 = self.client.query_one(pending, &[]).await.unwrap().get(0);
+        assert_eq!(usize::try_from(pending).unwrap(), took);
+        took
+    }
+}
+
+#[tokio::test]
+async fn claims_in_two_partitions_share_their_queue_s_limit() {
+    let stage = Stage::set().await;
+    stage.enqueue("a", 0, Some("one")).await;
+    stage.enqueue("b", 0, Some("two")).await;
+    let first = stage.claims("e1", Some("one")).await;
+    let second = stage.claims("e2", Some("two")).await;
+    assert_eq!(stage.took(first, second).await, 1);
+}
+
+#[tokio::test]
+async fn a_row_that_comes_between_two_claims_and_goes_first_doesn_t_pass_the_limit() {
+    let stage = Stage::set().await;
+    stage.enqueue("later", 5, None).await;
+    let first = stage.claims("e1", None).await;
+    // The second claim sees it, and picks it; the first one never knew of it.
+    stage.enqueue("first", 0, None).await;
+    let second = stage.claims("e2", None).await;
+    assert_eq!(stage.took(first, second).await, 1);
+}

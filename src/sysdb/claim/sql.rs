@@ -22,13 +22,17 @@ const OURS: &str = "status = 'ENQUEUED' AND queue_name = $1 AND {application}
      AND COALESCE(config_name, '') = ''
      AND (serialization IS NULL OR serialization = ANY($8))";
 
-/// The rows in `pick` become ours.
+/// Milliseconds at this moment, not at the transaction's start.
+const CLOCK: &str = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint";
+
+/// The rows in `pick` become ours. When they started is asked of the clock: a transaction may have begun before a row came
+/// that its snapshot sees.
 const TAKE: &str = "
 UPDATE {s}.workflow_status w
    SET status = 'PENDING', owner_xid = $2, executor_id = $3, application_version = $4,
        application_name = COALESCE(NULLIF(w.application_name, ''), $5), rate_limited = {rate_limited},
        recovery_attempts = COALESCE(w.recovery_attempts, 0) + 1,
-       started_at_epoch_ms = {now}, updated_at = {now},
+       started_at_epoch_ms = {clock}, updated_at = {clock},
        workflow_deadline_epoch_ms = COALESCE(w.workflow_deadline_epoch_ms, {now} + w.workflow_timeout_ms)
   FROM pick LEFT JOIN {s}.workflow_input i USING (workflow_uuid)
  WHERE w.workflow_uuid = pick.workflow_uuid AND w.status = 'ENQUEUED'
@@ -132,6 +136,7 @@ pub(super) fn partitions() -> String {
 }
 
 fn complete(template: &str) -> String {
-    let parts = [("{latest}", LATEST), ("{keys}", KEYS), ("{ours}", OURS), ("{application}", APPLICATION)];
+    let parts =
+        [("{clock}", CLOCK), ("{latest}", LATEST), ("{keys}", KEYS), ("{ours}", OURS), ("{application}", APPLICATION)];
     parts.iter().fold(template.to_owned(), |statement, (name, part)| statement.replace(name, part))
 }

@@ -16,6 +16,11 @@ use crate::{dbos_python, describe};
 /// The level of the SDK that Fireflow's own worker was made with.
 const FIREFLOW: i64 = 28;
 
+/// Nobody migrates this database.
+const UNLOCKED: &str = "SELECT 1 WHERE NOT EXISTS (
+    SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+     WHERE locktype = 'advisory' AND datname = current_database())";
+
 /// Make schemas by an SDK's own migrations, up to a level or all: `name=level`, `name`. False where there is no SDK.
 fn make(lang: Lang, database: &TestDatabase, schemas: &[String]) -> bool {
     let Some(runtime) = sdk::available(lang) else { return false };
@@ -203,7 +208,7 @@ async fn a_run_that_ends_after_any_step_is_finished_by_the_next_one() {
         let stopped = running.await;
         assert!(stopped.is_err(), "the run goes further than {stop} steps");
         // The session ends with its client, and gives the lock back.
-        until(&client, "SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory')").await;
+        until(&client, UNLOCKED).await;
         advance(&mut client, &name, |_| {}).await.unwrap();
         assert_same(&described(&client, name.name()).await, &whole);
     }
@@ -232,7 +237,7 @@ async fn two_at_once_or_one_that_is_killed_leave_nothing_half_done() {
     run.kill().await.unwrap();
     a.batch_execute("COMMIT").await.unwrap();
     assert!(level(&client).await < 100);
-    until(&client, "SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory')").await;
+    until(&client, UNLOCKED).await;
     let ended = program(&database.url()).arg("migrate").output().await.unwrap();
     assert!(ended.status.success(), "{ended:?}");
     assert_kept(&before, &rows(&client, "dbos").await);

@@ -1,6 +1,7 @@
 //! Flows: values, the stored format, and the engine that runs them. Knows nothing of PostgreSQL or DBOS.
 
 pub mod cases;
+mod diagnostic;
 pub mod engine;
 pub mod events;
 mod graph;
@@ -10,14 +11,17 @@ pub mod number;
 pub mod ports;
 mod problems;
 mod snapshot;
+mod source;
 mod stored;
 pub mod stream;
 pub mod text;
 pub mod value;
 
+pub use diagnostic::{Diagnostic, Severity};
 pub use events::{Creation, Event, EventKind};
 pub use io::{Input, UnknownInput};
 pub use model::{Flow, Status};
 pub use problems::{LoadError, Problem, ProblemKind};
+pub use source::{Place, Source};
 pub use stored::Loaded;
 pub use value::{Object, Value};

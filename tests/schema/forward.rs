@@ -359,7 +359,7 @@ async fn who_reads_a_table_for_long_is_waited_for_without_holding_up_others() {
 async fn what_can_not_be_brought_forward_stays_as_it_is() {
     let schema = SchemaName::default();
     for (change, reason) in [
-        ("UPDATE dbos.dbos_migrations SET version = 28", "numbering that each SDK had for itself"),
+        ("UPDATE dbos.dbos_migrations SET version = 28; DROP TABLE dbos.workflow_status CASCADE", "workflow_status"),
         ("DROP TABLE dbos.streams", "incomplete (table streams)"),
         ("ALTER TABLE dbos.workflow_status DROP COLUMN application_name", "(column workflow_status.application_name)"),
         ("ALTER TABLE dbos.workflow_status ADD COLUMN shard_key int", "is sharded"),

@@ -31,7 +31,7 @@ struct Seat {
 /// Plays with one client. `Err` says why it can't hold there; anything unexpected panics.
 type Scenario = fn(Seat) -> Pin<Box<dyn Future<Output = Result<(), &'static str>>>>;
 
-const SCENARIOS: [(&str, Scenario); 20] = [
+const SCENARIOS: [(&str, Scenario); 21] = [
     ("result of its own format", |seat| Box::pin(result(seat, false))),
     ("result in portable JSON", |seat| Box::pin(result(seat, true))),
     ("error of its own format", |seat| Box::pin(error(seat, false))),
@@ -40,6 +40,7 @@ const SCENARIOS: [(&str, Scenario); 20] = [
     ("start signal", |seat| Box::pin(start_signal(seat))),
     ("an id is run once", |seat| Box::pin(reuse(seat))),
     ("deduplication id", |seat| Box::pin(deduplication(seat))),
+    ("priority, partition, labels", |seat| Box::pin(labels(seat))),
     ("delay", |seat| Box::pin(delay(seat))),
     ("cancel", |seat| Box::pin(cancel(seat))),
     ("deadline", |seat| Box::pin(deadline(seat))),
@@ -240,6 +241,26 @@ async fn deduplication(seat: Seat) -> Result<(), &'static str> {
     client.result(&first).await.unwrap();
     let third = client.enqueue(enqueue("third")).await;
     assert_eq!(outputs(client.result(&third).await), json!({"greeting": "Hello, world!"}));
+    Ok(())
+}
+
+/// All that a row may be enqueued with goes to where it belongs, and is still there at its end.
+async fn labels(seat: Seat) -> Result<(), &'static str> {
+    let given = json!({
+        "priority": 7, "appVersion": "1.0.0", "application": "fireflow-executor", "partitionKey": "p",
+        "attributes": {"tenant": "t"}, "timeoutMs": 60_000,
+    });
+    let id = seat.client().enqueue(with(execution(&seat.id("labels"), "hello-world", json!({})), given)).await;
+    assert_eq!(outputs(seat.client().result(&id).await), json!({"greeting": "Hello, world!"}));
+    let row = seat.stage.client(seat.lang.newest()).workflow(&id).await;
+    let found = ["priority", "appVersion", "application", "partitionKey", "timeoutMs"].map(|key| &row[key]);
+    assert_eq!(json!(found), json!([7, "1.0.0", "fireflow-executor", "p", 60_000]), "{row}");
+    assert!(row["deadlineMs"].as_i64() >= row["dequeuedAt"].as_i64() && row["deadlineMs"].is_i64(), "{row}");
+    let attributes = &row["attributes"];
+    if seat.lang.newest() != seat.lang && attributes.is_null() {
+        return Err("no attributes");
+    }
+    assert_eq!(attributes, &json!({"tenant": "t"}));
     Ok(())
 }
 

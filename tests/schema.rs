@@ -4,6 +4,8 @@
 
 #[path = "support/dbos_python.rs"]
 mod dbos_python;
+#[path = "schema/every_level.rs"]
+mod every_level;
 #[path = "schema/forward.rs"]
 mod forward;
 #[path = "schema/low.rs"]

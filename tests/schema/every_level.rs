@@ -7,8 +7,8 @@ use deadpool_postgres::Pool;
 use fireflow_worker::sysdb::schema::{SchemaName, ensure};
 use fireflow_worker::sysdb::{
     Append, Cause, Checkpoint, ChildStart, Claim, ClaimScope, Claimed, CommitError, EnqueueError, Enqueued, Finish,
-    NewWorkflow, Notifier, Owner, PartitionLimits, RateLimit, Receive, Registration, Rows, Standing, StepRecord,
-    SystemDatabase, Taken, WorkflowId, Write, Writer, WriterHandle,
+    NewWorkflow, Notifier, Owner, PartitionLimits, RateLimit, Receive, Registration, Rows, StepRecord, SystemDatabase,
+    Taken, WorkflowId, Write, Writer, WriterHandle,
 };
 use serde_json::json;
 use tokio_postgres::Client;

@@ -1,5 +1,6 @@
 //! Where the schema stands: looked at when it is first used, and again once a second, since others bring it forward.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use tokio_postgres::Client;
@@ -47,17 +48,26 @@ impl Standing {
 
 /// What is known of it, shared by all that use the schema.
 #[derive(Default)]
-pub(super) struct Known(RwLock<Option<Standing>>);
+pub(super) struct Known {
+    standing: RwLock<Option<Standing>>,
+    told_of_rights: AtomicBool,
+}
 
 impl Known {
     pub fn get(&self) -> Option<Standing> {
-        *self.0.read().unwrap_or_else(PoisonError::into_inner)
+        *self.standing.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set(&self, standing: Standing) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(standing);
+        *self.standing.write().unwrap_or_else(PoisonError::into_inner) = Some(standing);
     }
 }
+
+/// What statements do with the tables that level 109 adds.
+const RIGHTS: &str = "
+SELECT bool_and(has_table_privilege('{s}.' || needed.name, needed.wanted))
+  FROM (VALUES ('workflow_input', 'SELECT'), ('workflow_input', 'INSERT'), ('workflow_output', 'SELECT'),
+               ('workflow_output', 'INSERT'), ('workflow_output', 'UPDATE')) AS needed(name, wanted)";
 
 impl SystemDatabase {
     /// Where the schema stands, as far as is known; `None` while there is no schema.
@@ -93,11 +103,29 @@ impl SystemDatabase {
         let Some((level, tables)) = schema::columns_at(client, &self.schema).await? else { return Ok(false) };
         let layout = Layout::of(|table, column| tables.get(table).is_some_and(|columns| columns.contains(column)));
         let before = self.standing.get();
+        // Whoever made the tables has yet to grant them. The earlier layout does until then: results are found there, too.
+        let has_come = layout.has_payload_tables() && before.is_some_and(|before| !before.has_payload_tables());
+        if has_come && !self.may_use_payload_tables(client).await? {
+            if !self.standing.told_of_rights.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    schema = self.schema.name(),
+                    "the schema has got the tables workflow_input and workflow_output, which this worker's role may not use: \
+                     grant it the same rights as on workflow_status. Until then, what newer clients enqueue waits"
+                );
+            }
+            return Ok(false);
+        }
         self.standing.set(Standing { level, layout });
         let Some(before) = before.filter(|before| before.layout != layout) else { return Ok(false) };
         tracing::info!(from = before.level, to = level, "the system schema was brought forward; statements follow it");
         // On all connections; those of the earlier layout are never asked for again.
         self.pool.manager().statement_caches.clear();
         Ok(true)
+    }
+
+    async fn may_use_payload_tables(&self, client: &Client) -> Result<bool, SysdbError> {
+        // A name in quotes, inside of a text.
+        let rights = RIGHTS.replace("{s}", &self.schema.quoted().replace('\'', "''"));
+        Ok(client.query_one(&rights, &[]).await?.try_get::<_, Option<bool>>(0)?.unwrap_or(false))
     }
 }

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use tokio_postgres::Client;
 
 use crate::every_level::{back_to_100, step_to};
-use crate::support::TestDatabase;
 use crate::support::client::{QUEUE, SqlClient};
 use crate::support::flows::{FlowBuilder, echo};
 use crate::support::worker::{WorkerProcess, program};
+use crate::support::{TestDatabase, TestServer};
 
 /// A database at this level.
 async fn at(level: i64) -> TestDatabase {
@@ -155,4 +155,39 @@ async fn a_newer_row_waits_until_the_worker_knows_of_its_table() {
     let row = client.until("new", "SUCCESS").await;
     assert_eq!((row.attempts, &row.result()["outputs"]), (1, &json!({"text": "new"})));
     assert!(worker.stop().await.success());
+}
+
+/// The tables belong to who brought the schema forward, and the worker has another role.
+#[tokio::test]
+async fn a_worker_without_rights_on_the_new_tables_goes_on_with_what_it_knows() {
+    let database = at(108).await;
+    let client = SqlClient::open(&database).await;
+    client.store(&echo("echo")).await;
+    let sql = database.client().await;
+    let role = format!("poor_{}", &database.name()[5..13]);
+    let rights = format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT USAGE ON SCHEMA dbos TO {role};
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA dbos, public TO {role}"
+    );
+    sql.batch_execute(&rights).await.unwrap();
+    let url = format!("postgresql://{role}:x@127.0.0.1:{}/{}", TestServer::get().port(), database.name());
+    let worker = WorkerProcess::start(&url, "w", &[]).await;
+    let migrated = program(&database.url()).arg("migrate").output().await.unwrap();
+    assert!(migrated.status.success(), "{migrated:?}");
+    client.enqueue("new", "echo", json!({"text": "new"})).await;
+    worker.says("grant it the same rights").await;
+    let earlier = "INSERT INTO dbos.workflow_status (workflow_uuid, status, name, queue_name, serialization, inputs)
+                   VALUES ('old', 'ENQUEUED', 'executeFireFlow', $1, 'portable_json', $2)";
+    let inputs = json!({"positionalArgs": [{"flowId": "echo", "inputs": {"text": "old"}}]}).to_string();
+    sql.execute(earlier, &[&QUEUE, &inputs]).await.unwrap();
+    client.until("old", "SUCCESS").await;
+    let output = "SELECT output FROM dbos.workflow_status WHERE workflow_uuid = 'old'";
+    assert!(sql.query_one(output, &[]).await.unwrap().get::<_, &str>(0).contains("old"));
+    assert_eq!(client.row("new").await.unwrap().status, "ENQUEUED");
+    let rights = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA dbos TO {role}");
+    sql.batch_execute(&rights).await.unwrap();
+    let row = client.until("new", "SUCCESS").await;
+    assert_eq!((row.attempts, &row.result()["outputs"]), (1, &json!({"text": "new"})));
+    assert!(worker.stop().await.success());
+    sql.batch_execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
 }

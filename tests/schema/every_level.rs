@@ -72,6 +72,18 @@ async fn all_statements_hold_on_every_level_from_100_on() {
             play.hand_over().await;
         }
     }
+    // And back, as after a failover to a server that hasn't got so far: the statement that fails makes it look again.
+    let play = Play { level: 108, who: "back", sysdb: &sysdb, writer: &writer, pool: &pool, sql: &client };
+    play.versions().await;
+    let (id, key) = (play.id("main"), play.name("key"));
+    sysdb.enqueue(&workflow(&id, &key, "[1]")).await.unwrap();
+    let claim = Claim { queue: QUEUE, rows: Rows::All, limit: 9, concurrency: None, rate: None };
+    let owner = play.claim_one(&claim).await.owner;
+    let back = "DROP TABLE dbos.workflow_input, dbos.workflow_output; UPDATE dbos.dbos_migrations SET version = 108";
+    client.batch_execute(back).await.unwrap();
+    play.commit(&owner, vec![Write::Finish(Finish { outcome: Ok("7".into()), legacy: false })]).await.unwrap();
+    let output = "SELECT output FROM dbos.workflow_status WHERE workflow_uuid = $1";
+    assert_eq!(play.text(output, &id).await.as_deref(), Some("7"));
     stop.cancel();
 }
 
@@ -93,6 +105,19 @@ fn scope(executor: &str, version: &str) -> ClaimScope {
         class: "Works".into(),
         formats: vec!["portable_json".into()],
         max_input: 1 << 20,
+    }
+}
+
+fn workflow<'n>(id: &WorkflowId, key: &'n str, inputs: &str) -> NewWorkflow<'n> {
+    NewWorkflow {
+        id: id.clone(),
+        name: "work",
+        class: "Works",
+        queue: QUEUE,
+        application: APPLICATION,
+        inputs: inputs.into(),
+        timeout_ms: None,
+        deduplication_id: Some(key),
     }
 }
 
@@ -160,22 +185,9 @@ impl Play<'_> {
         self.sql.execute(newest, &[&version]).await.unwrap();
     }
 
-    fn new<'n>(&self, id: &WorkflowId, key: &'n str, inputs: &str) -> NewWorkflow<'n> {
-        NewWorkflow {
-            id: id.clone(),
-            name: "work",
-            class: "Works",
-            queue: QUEUE,
-            application: APPLICATION,
-            inputs: inputs.into(),
-            timeout_ms: None,
-            deduplication_id: Some(key),
-        }
-    }
-
     async fn enqueue(&self) {
         let (id, key) = (self.id("main"), self.name("key"));
-        let new = self.new(&id, &key, "[1]");
+        let new = workflow(&id, &key, "[1]");
         assert_eq!(self.sysdb.enqueue(&new).await.unwrap(), Enqueued::New);
         assert_eq!(
             self.sysdb.enqueue(&NewWorkflow { inputs: "[2]".into(), ..new.clone() }).await.unwrap(),
@@ -314,7 +326,7 @@ impl Play<'_> {
     /// Rows that are taken away, given back, parked and swept.
     async fn hand_over(&self) {
         let (id, key) = (self.id("handed"), self.name("handed"));
-        self.sysdb.enqueue(&self.new(&id, &key, "[]")).await.unwrap();
+        self.sysdb.enqueue(&workflow(&id, &key, "[]")).await.unwrap();
         let claim = Claim { queue: QUEUE, rows: Rows::All, limit: 9, concurrency: None, rate: None };
         let owner = self.claim_one(&claim).await.owner;
         let executor = self.name("executor");

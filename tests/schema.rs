@@ -2,8 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
+#[path = "schema/brought_forward.rs"]
+mod brought_forward;
 #[path = "support/dbos_python.rs"]
 mod dbos_python;
+#[path = "schema/every_level.rs"]
+mod every_level;
 #[path = "schema/forward.rs"]
 mod forward;
 #[path = "schema/low.rs"]
@@ -153,6 +157,14 @@ async fn newer_levels_that_have_what_we_need_are_used() {
 }
 
 #[tokio::test]
+async fn older_levels_are_used_as_they_are_from_100_on() {
+    let rust = "UPDATE dbos.dbos_migrations SET version = 108; DROP TABLE dbos.workflow_input, dbos.workflow_output";
+    assert_eq!(after(rust).await.unwrap(), Ready { level: 108, created: false });
+    let first = include_str!("schema/level_100.sql");
+    assert_eq!(after(first).await.unwrap(), Ready { level: 100, created: false });
+}
+
+#[tokio::test]
 async fn what_can_not_be_used_is_refused_with_a_way_out() {
     let old = "UPDATE dbos.dbos_migrations SET version = 28;
                DROP TABLE dbos.workflow_input, dbos.workflow_output;
@@ -161,9 +173,11 @@ async fn what_can_not_be_used_is_refused_with_a_way_out() {
     assert!(matches!(error, Error::Older { level: 28, .. }), "{error}");
     assert!(error.to_string().contains("fireflow-worker migrate"), "{error}");
 
-    let rust = "UPDATE dbos.dbos_migrations SET version = 108; DROP TABLE dbos.workflow_input, dbos.workflow_output";
-    let error = after(rust).await.unwrap_err();
-    assert!(matches!(error, Error::Older { level: 108, .. }), "{error}");
+    // A level may only lack what comes after it.
+    let half = "UPDATE dbos.dbos_migrations SET version = 112; DROP TABLE dbos.workflow_input, dbos.workflow_output";
+    let error = after(half).await.unwrap_err();
+    let tables = ["table workflow_input", "table workflow_output"];
+    assert!(matches!(&error, Error::HalfMade { missing, .. } if *missing == tables), "{error}");
 
     let error = after("ALTER TABLE dbos.streams DROP COLUMN function_id").await.unwrap_err();
     assert!(matches!(&error, Error::HalfMade { missing, .. } if *missing == ["column streams.function_id"]), "{error}");

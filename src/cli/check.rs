@@ -6,7 +6,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Global, exit, output};
-use crate::{sysdb::schema::State, worker::Database};
+use crate::{
+    sysdb::{Standing, schema::State},
+    worker::Database,
+};
 
 /// Check the configuration, reach the database and look at its schemas. Changes nothing.
 ///
@@ -27,14 +30,15 @@ impl Check {
         // The plan refuses what can't be used, with what to do.
         let refusal = database.plan_schemas().await.err().map(|error| error.to_string());
         let shown = match &state {
-            State::Usable { level } => format!("usable, at level {level}"),
+            State::Usable { level } | State::Older { level } => format!("usable, at level {level}"),
             State::Empty => "not there yet; the worker or `migrate` creates it".into(),
             _ => refusal.clone().unwrap_or_default(),
         };
+        let warning = database.sysdb.standing().await?.and_then(Standing::shortfall).filter(|_| refusal.is_none());
         if self.json {
             output::json(&json!({
                 "configuration": "ok", "database": "ok", "schema": settings.database.schema,
-                "system_schema": shown, "usable": refusal.is_none(),
+                "system_schema": shown, "usable": refusal.is_none(), "warning": warning,
             }))?;
         } else {
             let file = global
@@ -47,6 +51,9 @@ impl Check {
             match &refusal {
                 Some(refusal) if *refusal != shown => output::line(format!("tables         {refusal}")),
                 _ => {}
+            }
+            if let Some(warning) = warning {
+                output::note(format!("warning: {warning}"));
             }
         }
         Ok(if refusal.is_none() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILURE) })

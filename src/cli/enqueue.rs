@@ -10,7 +10,7 @@ use super::{Global, exit, flow, output};
 use crate::{
     config::{Settings, Start},
     execution::{FlowsError, StoredFlow},
-    sysdb::{Enqueued, NewWorkflow, SystemDatabase, WorkflowId, WorkflowView},
+    sysdb::{Enqueued, NewWorkflow, Standing, SystemDatabase, WorkflowId, WorkflowView},
     wire::Format,
     worker::Database,
 };
@@ -50,6 +50,9 @@ impl Enqueue {
         stored.flow.bind_inputs(&inputs)?; // a mistyped name is better told here than by a failed execution
         let id = WorkflowId::new(self.id.unwrap_or_else(execution_id));
         let enqueued = enqueue(&settings, &database.sysdb, &id, &flow, inputs).await?;
+        if let Some(shortfall) = database.sysdb.standing().await?.and_then(Standing::shortfall) {
+            output::note(format!("note: {shortfall}"));
+        }
         if enqueued == Enqueued::Known {
             output::note(format!("note: execution {id} was there already, and keeps its first inputs"));
         }

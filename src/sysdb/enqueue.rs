@@ -54,14 +54,18 @@ pub enum EnqueueError {
     Database(#[from] SysdbError),
 }
 
-/// The no-op update makes RETURNING yield a row that was there before; `creator_xid` then shows that it isn't ours.
+/// The no-op update makes RETURNING yield a row that was there before; the creator's token then shows that it isn't ours.
+/// $9 are the inputs. A row that was there keeps its own, wherever they are.
 const INSERT: &str = "
-INSERT INTO {s}.workflow_status AS w
-       (workflow_uuid, status, name, class_name, queue_name, application_name, serialization, creator_xid,
-        recovery_attempts, workflow_timeout_ms, deduplication_id)
-VALUES ($1, 'ENQUEUED', $2, $3, $4, $5, 'portable_json', $6, 0, $7, $8)
-ON CONFLICT (workflow_uuid) DO UPDATE SET creator_xid = w.creator_xid
-RETURNING name, class_name, creator_xid";
+WITH made AS (
+  INSERT INTO {s}.workflow_status AS w
+         (workflow_uuid, status, name, class_name, queue_name, application_name, serialization, {creator},
+          recovery_attempts, workflow_timeout_ms, deduplication_id, inputs)
+  VALUES ($1, 'ENQUEUED', $2, $3, $4, $5, 'portable_json', $6, 0, $7, $8, {own_inputs})
+  ON CONFLICT (workflow_uuid) DO UPDATE SET {creator} = w.{creator}
+  RETURNING w.workflow_uuid, w.name, w.class_name, w.{creator} AS creator
+){store_inputs}
+SELECT name, class_name, creator FROM made";
 
 impl SystemDatabase {
     /// Enqueue a workflow: its status row and its inputs in one transaction.
@@ -82,6 +86,7 @@ impl SystemDatabase {
                     &creator,
                     &new.timeout_ms,
                     &new.deduplication_id,
+                    &new.inputs,
                 ],
             )
             .await
@@ -96,14 +101,6 @@ impl SystemDatabase {
         if name != new.name || class.unwrap_or_default() != new.class {
             return Err(EnqueueError::Conflict { id: new.id.clone(), name });
         }
-        let inputs =
-            transaction
-                .prepare_cached(&self.sql(
-                    "INSERT INTO {s}.workflow_input (workflow_uuid, inputs) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-                ))
-                .await
-                .map_err(SysdbError::from)?;
-        transaction.execute(&inputs, &[&new.id.as_str(), &new.inputs]).await.map_err(SysdbError::from)?;
         transaction.commit().await.map_err(SysdbError::from)?;
         Ok(if by.as_deref() == Some(&creator) { Enqueued::New } else { Enqueued::Known })
     }

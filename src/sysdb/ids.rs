@@ -40,11 +40,14 @@ impl OwnerToken {
     }
 }
 
-/// A workflow and the token under which this process owns it.
+/// A workflow and the claim under which this process owns it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// Which workflow.
     pub id: WorkflowId,
-    /// Under which claim.
+    /// The claim's token.
     pub token: OwnerToken,
+    /// When it was claimed, as the row says in `started_at_epoch_ms`. SDKs of the earlier generation leave our token in a row
+    /// that they cancel, resume and claim; but every claim writes its time.
+    pub since: i64,
 }

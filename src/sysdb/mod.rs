@@ -8,6 +8,7 @@ mod commit;
 mod enqueue;
 mod error;
 mod ids;
+mod layout;
 mod messages;
 mod notify;
 mod query;
@@ -15,9 +16,12 @@ mod queues;
 mod recover;
 pub mod schema;
 mod settle;
+mod standing;
 mod sweep;
 mod version;
 mod writer;
+
+use std::sync::Arc;
 
 use deadpool_postgres::{Object, Pool};
 
@@ -31,6 +35,7 @@ pub use notify::Notifier;
 pub use query::{Astray, Cause, WorkflowView};
 pub use queues::{PartitionLimits, QueueLimits, RateLimit};
 pub use settle::Taken;
+pub use standing::Standing;
 pub use version::Registration;
 pub use writer::{Writer, WriterHandle};
 
@@ -42,20 +47,28 @@ pub const INTERNAL_QUEUE: &str = "_dbos_internal_queue";
 pub struct SystemDatabase {
     pool: Pool,
     schema: schema::SchemaName,
+    standing: Arc<standing::Known>,
 }
 
 impl SystemDatabase {
     /// On this pool.
     pub fn new(pool: Pool, schema: schema::SchemaName) -> SystemDatabase {
-        SystemDatabase { pool, schema }
+        SystemDatabase { pool, schema, standing: Arc::default() }
     }
 
+    /// A connection; the schema's layout is known from then on.
     async fn client(&self) -> Result<Object, SysdbError> {
-        Ok(self.pool.get().await?)
+        let client = self.pool.get().await?;
+        if self.standing.get().is_none() {
+            self.look_by(&client).await?;
+        }
+        Ok(client)
     }
 
-    /// A statement with the schema for `{s}`, and the transaction's start in milliseconds for `{now}`.
+    /// A statement for the schema's layout, see [`layout`]: with the schema for `{s}`, and the transaction's start in
+    /// milliseconds for `{now}`.
     fn sql(&self, template: &str) -> String {
-        template.replace("{s}", self.schema.quoted()).replace("{now}", "(EXTRACT(EPOCH FROM now()) * 1000)::bigint")
+        let layout = self.standing.get().map_or(layout::Layout::NEWEST, Standing::layout);
+        layout.compose(template, self.schema.quoted())
     }
 }

@@ -86,20 +86,22 @@ impl SystemDatabase {
     pub async fn astray(&self, owners: &[Owner]) -> Result<Vec<Astray>, SysdbError> {
         let ids: Vec<&str> = owners.iter().map(|owner| owner.id.as_str()).collect();
         let tokens: Vec<&str> = owners.iter().map(|owner| owner.token.as_str()).collect();
+        let since: Vec<i64> = owners.iter().map(|owner| owner.since).collect();
         let client = self.client().await?;
         let statement = client
             .prepare_cached(&self.sql(
-                "SELECT mine.place::int, w.status, w.status = 'PENDING' AND w.owner_xid = mine.token, p.status
-                   FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS mine(id, token, place)
+                "SELECT mine.place::int, w.status,
+                        w.status = 'PENDING' AND w.owner_xid = mine.token AND w.started_at_epoch_ms = mine.since, p.status
+                   FROM unnest($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY AS mine(id, token, since, place)
                    LEFT JOIN {s}.workflow_status w ON w.workflow_uuid = mine.id
                    LEFT JOIN {s}.workflow_status p ON p.workflow_uuid = w.parent_workflow_id
                     AND p.status IN ('ERROR', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')
                   WHERE w.status IS DISTINCT FROM 'PENDING' OR w.owner_xid IS DISTINCT FROM mine.token
-                     OR p.status IS NOT NULL",
+                     OR w.started_at_epoch_ms IS DISTINCT FROM mine.since OR p.status IS NOT NULL",
             ))
             .await?;
         let mut astray = Vec::new();
-        for row in client.query(&statement, &[&ids, &tokens]).await? {
+        for row in client.query(&statement, &[&ids, &tokens, &since]).await? {
             let place: i32 = row.try_get(0)?;
             if let Some(owner) = usize::try_from(place - 1).ok().and_then(|place| owners.get(place)) {
                 let ours = row.try_get::<_, Option<bool>>(2)?.unwrap_or(false);
@@ -132,8 +134,7 @@ impl SystemDatabase {
         let client = self.client().await?;
         let statement = client
             .prepare_cached(&self.sql(
-                "SELECT w.status, w.serialization, COALESCE(o.output, w.output) AS output, COALESCE(o.error, w.error) AS error
-                   FROM {s}.workflow_status w LEFT JOIN {s}.workflow_output o USING (workflow_uuid)
+                "SELECT w.status, w.serialization, {outcome} FROM {s}.workflow_status w {join_outcome}
                   WHERE w.workflow_uuid = $1",
             ))
             .await?;

@@ -55,7 +55,7 @@ pub struct QueueLimits {
     pub polling_interval: Duration,
 }
 
-/// How much of each partition of a queue may run, at least one of the three.
+/// How much of each partition of a queue may run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PartitionLimits {
     /// Most rows of a partition that are PENDING at once, over all executors of the application.
@@ -67,6 +67,17 @@ pub struct PartitionLimits {
 }
 
 impl QueueLimits {
+    /// As SDKs of the earlier generation take a queue with the flag `partition_queue`: where there are no limits of partitions,
+    /// those of the queue are for each partition, and none is for the queue.
+    fn by_flag(self) -> QueueLimits {
+        let QueueLimits { concurrency, worker_concurrency, rate, partition, polling_interval } = self;
+        let (concurrency, worker_concurrency, rate, partition) = match partition {
+            Some(own) => (concurrency, worker_concurrency, rate, own),
+            None => (None, None, None, PartitionLimits { concurrency, worker_concurrency, rate }),
+        };
+        QueueLimits { concurrency, worker_concurrency, rate, partition: Some(partition), polling_interval }
+    }
+
     /// Whether nothing may be claimed at all.
     pub fn is_paused(&self) -> bool {
         let none = |concurrency: Option<u32>, in_worker: Option<u32>, rate: Option<RateLimit>| {
@@ -80,9 +91,9 @@ impl QueueLimits {
 /// $1 queue, $2 application. A queue of another application is none of ours: names are unique over all of them.
 const REGISTERED: &str = "
 SELECT concurrency, worker_concurrency, rate_limit_max, rate_limit_period_sec, polling_interval_sec,
-       partition_concurrency, partition_worker_concurrency, partition_rate_limit_max, partition_rate_limit_period_sec
+       {partition_limits}, {by_flag} AS by_flag
   FROM {s}.queues
- WHERE name = $1 AND (application_name = $2 OR application_name IS NULL OR application_name = '')";
+ WHERE name = $1 AND {queue_is_ours}";
 
 impl SystemDatabase {
     /// The limits under which a queue is registered; `None` when it isn't, or belongs to another application.
@@ -102,13 +113,14 @@ fn read(row: &Row) -> Result<QueueLimits, tokio_postgres::Error> {
     };
     let has_partitions =
         partition.concurrency.is_some() || partition.worker_concurrency.is_some() || partition.rate.is_some();
-    Ok(QueueLimits {
+    let limits = QueueLimits {
         partition: has_partitions.then_some(partition),
         concurrency: count(row, "concurrency")?,
         worker_concurrency: count(row, "worker_concurrency")?,
         rate: rate(row, "rate_limit_max", "rate_limit_period_sec")?,
         polling_interval: seconds(row.try_get("polling_interval_sec")?).clamp(POLLING.0, POLLING.1),
-    })
+    };
+    Ok(if row.try_get("by_flag")? { limits.by_flag() } else { limits })
 }
 
 /// Less than none is none.

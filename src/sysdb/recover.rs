@@ -14,14 +14,15 @@ UPDATE {s}.workflow_status
    AND (application_name = $2 OR application_name IS NULL OR application_name = '')
 RETURNING workflow_uuid";
 
-/// $1 ids, $2 tokens. A hand-over by a living worker is no failed attempt, so the claim's count is taken back.
+/// $1 ids, $2 tokens, $3 times of their claims. A hand-over by a living worker is no failed attempt, so the claim's count is taken back.
 const RELEASE: &str = "
 UPDATE {s}.workflow_status w
    SET status = 'ENQUEUED', owner_xid = NULL, started_at_epoch_ms = NULL, updated_at = {now},
        recovery_attempts = GREATEST(COALESCE(w.recovery_attempts, 1) - 1, 0),
        queue_name = COALESCE(NULLIF(w.queue_name, ''), '_dbos_internal_queue')
-  FROM unnest($1::text[], $2::text[]) AS mine(id, token)
+  FROM unnest($1::text[], $2::text[], $3::bigint[]) AS mine(id, token, since)
  WHERE w.workflow_uuid = mine.id AND w.status = 'PENDING' AND w.owner_xid = mine.token
+   AND w.started_at_epoch_ms = mine.since
 RETURNING w.workflow_uuid";
 
 /// Age of a claim, in milliseconds, after which its executor certainly knows of it.
@@ -37,12 +38,12 @@ UPDATE {s}.workflow_status
    AND (application_name = $2 OR application_name IS NULL OR application_name = '')
    AND owner_xid IS NOT NULL AND owner_xid <> ALL($3) AND started_at_epoch_ms < {now} - $4::bigint";
 
-/// $1 id, $2 token.
+/// $1 id, $2 token, $3 time of the claim.
 const DEAD_LETTER: &str = "
 UPDATE {s}.workflow_status
    SET status = 'MAX_RECOVERY_ATTEMPTS_EXCEEDED', owner_xid = NULL, queue_name = NULL, deduplication_id = NULL,
        started_at_epoch_ms = NULL, updated_at = {now}, completed_at = {now}
- WHERE workflow_uuid = $1 AND status = 'PENDING' AND owner_xid = $2";
+ WHERE workflow_uuid = $1 AND status = 'PENDING' AND owner_xid = $2 AND started_at_epoch_ms = $3";
 
 impl SystemDatabase {
     /// Put rows that these executors left PENDING back on their queues; gives their ids. In the caller's transaction,
@@ -62,9 +63,10 @@ impl SystemDatabase {
     pub async fn release(&self, owners: &[Owner]) -> Result<usize, SysdbError> {
         let ids: Vec<&str> = owners.iter().map(|owner| owner.id.as_str()).collect();
         let tokens: Vec<&str> = owners.iter().map(|owner| owner.token.as_str()).collect();
+        let since: Vec<i64> = owners.iter().map(|owner| owner.since).collect();
         let client = self.client().await?;
         let statement = client.prepare_cached(&self.sql(RELEASE)).await?;
-        Ok(client.query(&statement, &[&ids, &tokens]).await?.len())
+        Ok(client.query(&statement, &[&ids, &tokens, &since]).await?.len())
     }
 
     /// Put rows back on their queues that are PENDING for this living executor, but under none of the tokens that it
@@ -85,6 +87,6 @@ impl SystemDatabase {
     pub async fn dead_letter(&self, owner: &Owner) -> Result<bool, SysdbError> {
         let client = self.client().await?;
         let statement = client.prepare_cached(&self.sql(DEAD_LETTER)).await?;
-        Ok(client.execute(&statement, &[&owner.id.as_str(), &owner.token.as_str()]).await? == 1)
+        Ok(client.execute(&statement, &[&owner.id.as_str(), &owner.token.as_str(), &owner.since]).await? == 1)
     }
 }

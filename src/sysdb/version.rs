@@ -13,18 +13,18 @@ pub enum Registration {
 }
 
 impl SystemDatabase {
-    /// Register `version` for `application`: claim an unowned row of that name, else insert one.
+    /// Register `version` for `application`: claim an unowned row of that name, else insert one. Where versions have no
+    /// owners yet, it is there for all.
     pub async fn register_version(&self, version: &str, application: &str) -> Result<Registration, SysdbError> {
         let client = self.client().await?;
         // One statement; a name registered at the same moment by someone else is kept, and shows as the owner.
         let row = client
             .query_one(
                 &self.sql(
-                    "INSERT INTO {s}.application_versions AS v (version_id, version_name, application_name)
-                     VALUES ($1, $2, $3)
-                     ON CONFLICT (version_name)
-                     DO UPDATE SET application_name = COALESCE(v.application_name, EXCLUDED.application_name)
-                     RETURNING v.application_name",
+                    "INSERT INTO {s}.application_versions AS v (version_id, version_name{version_owner})
+                     VALUES ($1, $2{version_owner_value})
+                     ON CONFLICT (version_name) DO UPDATE SET {claim_version}
+                     RETURNING {version_owned_by}",
                 ),
                 &[&uuid::Uuid::new_v4().to_string(), &version, &application],
             )

@@ -106,7 +106,14 @@ impl Writer {
         let mut pause = BACKOFF.0;
         let mut told = false;
         loop {
+            let composed_for = self.sysdb.standing.get();
             match self.attempt(jobs).await {
+                Err(Failure::Misfit(error)) => {
+                    let looked = self.sysdb.look_again().await;
+                    if looked.is_err() || self.sysdb.standing.get() == composed_for {
+                        return Err(error);
+                    }
+                }
                 Err(Failure::Transient(error)) => {
                     if !told {
                         tracing::warn!(%error, checkpoints = jobs.len(), "can't write checkpoints; trying until the database is back");
@@ -197,7 +204,7 @@ mod tests {
     #[test]
     fn a_batch_is_cut_where_it_becomes_too_large_and_keeps_its_order() {
         let job = |bytes: usize| {
-            let owner = Owner { id: WorkflowId::new(bytes.to_string()), token: OwnerToken::fresh() };
+            let owner = Owner { id: WorkflowId::new(bytes.to_string()), token: OwnerToken::fresh(), since: 0 };
             let finish = Finish { outcome: Ok("x".repeat(bytes)), legacy: false };
             Job { checkpoint: Checkpoint { owner, writes: vec![Write::Finish(finish)] }, reply: oneshot::channel().0 }
         };

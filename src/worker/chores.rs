@@ -1,4 +1,4 @@
-//! What is done now and then: watch ownership, release delayed rows, cancel expired ones, recover what dead workers left.
+//! What is done now and then: watch ownership, look where the schema stands, release delayed rows, cancel expired ones, recover what dead workers left.
 
 use std::{sync::Arc, time::Duration};
 
@@ -53,6 +53,8 @@ impl Chores {
 
     async fn round(&self, recover: bool) -> Result<(), SysdbError> {
         self.watch().await?;
+        // Somebody may bring the schema forward while this worker runs.
+        self.sysdb.look_again().await?;
         let released = self.sysdb.release_delayed(&self.application).await?;
         if released > 0 {
             tracing::debug!(released, "delayed workflows are due");

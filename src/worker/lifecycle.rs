@@ -21,7 +21,7 @@ use crate::{
     execution::{ExecutionStore, Executor, FlowStore, Limits},
     nodes::Registry,
     postgres,
-    sysdb::{self, ClaimScope, Notifier, SysdbError, SystemDatabase, Writer},
+    sysdb::{self, ClaimScope, Notifier, Standing, SysdbError, SystemDatabase, Writer},
     wire::Format,
 };
 
@@ -85,6 +85,9 @@ async fn open(settings: &Settings, shutdown: &Shutdown) -> Result<Option<Databas
             let database = Database::connect(settings).await?;
             for made in database.ensure_schemas().await? {
                 tracing::info!(made, "created");
+            }
+            if let Some(shortfall) = database.sysdb.standing().await?.and_then(Standing::shortfall) {
+                tracing::warn!("{shortfall}");
             }
             register_version(settings, &database.sysdb).await?;
             Ok::<_, StartError>(database)
@@ -165,6 +168,16 @@ async fn take_over(
     for queue in settings.queue.iter() {
         let others = database.sysdb.tokenless_executors(&queue.name).await?;
         if others.is_empty() {
+            continue;
+        }
+        if !database.sysdb.standing().await?.is_some_and(Standing::has_payload_tables) {
+            tracing::warn!(
+                executors = others.join(", "),
+                queue = queue.name,
+                "workers of an older DBOS SDK took executions of this queue within the last hour. They take whatever is on it, \
+                 also what they can't run, and write results without asking whether an execution is still theirs: give them \
+                 another queue (docs/schema.md)"
+            );
             continue;
         }
         tracing::warn!(

@@ -87,7 +87,7 @@ pub struct Claimed {
     /// Size of the inputs in bytes.
     pub inputs_size: i64,
     /// The client that made the row reads the legacy columns of `workflow_status` only. So does one that made it without
-    /// any inputs: that is how an earlier SDK forks a workflow of a newer one.
+    /// any inputs: that is how an earlier SDK forks a workflow of a newer one. Where there are no other columns, all do.
     pub legacy: bool,
     /// Claims so far, this one included.
     pub attempts: i64,
@@ -135,7 +135,6 @@ impl SystemDatabase {
             Rows::All | Rows::Keyless => (None, None),
             Rows::Partition { key, limits } => (Some(key), Some(limits)),
         };
-        let statement = self.sql(&sql::claim(&claim.rows, isolation.is_some()));
         let token = OwnerToken::fresh();
         let limit = i64::from(claim.limit);
         let concurrency = claim.concurrency.map(i64::from);
@@ -148,6 +147,7 @@ impl SystemDatabase {
             [&concurrency, &starts, &period, &key, &own_concurrency, &own_starts, &own_period];
         parameters.extend(limits);
         let mut client = self.client().await?;
+        let statement = self.sql(&sql::claim(&claim.rows, isolation.is_some()));
         let statement = client.prepare_cached(&statement).await?;
         let rows = match isolation {
             Some(isolation) => {
@@ -231,7 +231,11 @@ fn claimed(rows: &[Row], queue: &str, token: &OwnerToken) -> Result<Vec<Claimed>
 
 fn read(row: &Row, queue: &str, token: &OwnerToken) -> Result<Claimed, tokio_postgres::Error> {
     Ok(Claimed {
-        owner: Owner { id: WorkflowId::new(row.try_get::<_, String>("workflow_uuid")?), token: token.clone() },
+        owner: Owner {
+            id: WorkflowId::new(row.try_get::<_, String>("workflow_uuid")?),
+            token: token.clone(),
+            since: row.try_get("started_at_epoch_ms")?,
+        },
         name: row.try_get("name")?,
         queue: queue.to_owned(),
         partition: row.try_get("queue_partition_key")?,

@@ -8,7 +8,7 @@ const APPLICATION: &str = "(application_name = $5 OR application_name IS NULL OR
 
 const LATEST: &str = "latest AS (
   SELECT version_name FROM {s}.application_versions
-   WHERE application_name = $5 OR application_name IS NULL
+   WHERE {version_is_ours}
    ORDER BY version_timestamp DESC LIMIT 1
 )";
 
@@ -20,7 +20,7 @@ const OURS: &str = "status = 'ENQUEUED' AND queue_name = $1 AND {application}
      AND name = ANY($6)
      AND COALESCE(class_name, '') IN ('', $7)
      AND COALESCE(config_name, '') = ''
-     AND (serialization IS NULL OR serialization = ANY($8))";
+     AND (serialization IS NULL OR serialization = ANY($8)) AND {has_inputs}";
 
 /// Milliseconds at this moment, not at the transaction's start.
 const CLOCK: &str = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint";
@@ -34,12 +34,12 @@ UPDATE {s}.workflow_status w
        recovery_attempts = COALESCE(w.recovery_attempts, 0) + 1,
        started_at_epoch_ms = {clock}, updated_at = {clock},
        workflow_deadline_epoch_ms = COALESCE(w.workflow_deadline_epoch_ms, {now} + w.workflow_timeout_ms)
-  FROM pick LEFT JOIN {s}.workflow_input i USING (workflow_uuid)
+  FROM pick {join_inputs}
  WHERE w.workflow_uuid = pick.workflow_uuid AND w.status = 'ENQUEUED'
 RETURNING w.workflow_uuid, w.name, w.serialization, w.priority, w.created_at, w.queue_partition_key,
-          CASE WHEN octet_length(COALESCE(i.inputs, w.inputs)) <= $10::bigint THEN COALESCE(i.inputs, w.inputs) END AS inputs,
-          COALESCE(octet_length(COALESCE(i.inputs, w.inputs)), 0)::bigint AS inputs_size,
-          (w.inputs IS NOT NULL OR i.inputs IS NULL) AS legacy, w.recovery_attempts, w.workflow_deadline_epoch_ms, w.forked_from,
+          CASE WHEN octet_length({inputs}) <= $10::bigint THEN {inputs} END AS inputs,
+          COALESCE(octet_length({inputs}), 0)::bigint AS inputs_size, {is_legacy} AS legacy,
+          w.started_at_epoch_ms, w.recovery_attempts, w.workflow_deadline_epoch_ms, w.forked_from,
           EXISTS (SELECT FROM {s}.operation_outputs o WHERE o.workflow_uuid = w.workflow_uuid) AS has_history";
 
 /// $11 most PENDING rows or NULL, $12 most starts or NULL in $13 milliseconds; $14 a partition, and $15 to $17 the same

@@ -222,6 +222,12 @@ async fn in_transaction(client: &mut Client, schema: &SchemaName, sql: &str, lev
                 tracing::info!(level, "somebody holds a table for long; trying again");
                 tokio::time::sleep(GIVE_WAY).await;
             }
+            // Of two that wait for each other's tables the server picks one. Workers at work may be many.
+            Err(error) if error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED) && start.elapsed() < PATIENCE => {
+                transaction.rollback().await?;
+                tracing::info!(level, "somebody and this migration waited for each other; trying again");
+                tokio::time::sleep(GIVE_WAY / 4).await;
+            }
             Err(error) => return Err(explain(error, schema)),
         }
     }

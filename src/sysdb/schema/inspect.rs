@@ -23,7 +23,7 @@ pub enum State {
         /// The recorded level.
         level: i64,
     },
-    /// An older generation's, complete in itself.
+    /// An older generation's, complete in itself: good for work, in its own layout.
     Older {
         /// The recorded level, 100 or above: all SDKs mean the same by it.
         level: i64,
@@ -70,9 +70,7 @@ pub async fn inspect(client: &impl GenericClient, schema: &SchemaName) -> Result
     if !tables.get("dbos_migrations").is_some_and(|columns| columns.contains("version")) {
         return Ok(judge(&tables, None));
     }
-    // One row at all times; a maximum is right also should there be several.
-    let sql = format!("SELECT max(version)::bigint FROM {}.dbos_migrations", schema.quoted());
-    let level = client.query_one(&sql, &[]).await?.get(0);
+    let level = recorded(client, schema).await?;
     // Once more, after the level: a migration may be running, and a level promises what was there when it was recorded.
     let tables = columns(client, schema).await?;
     match level {
@@ -86,18 +84,38 @@ pub async fn inspect(client: &impl GenericClient, schema: &SchemaName) -> Result
     }
 }
 
-/// The columns of the system tables that are there.
-async fn columns(
+/// The level that a schema records, and the columns of its tables; `None` where there is no such schema.
+pub(in crate::sysdb) async fn columns_at(
     client: &impl GenericClient,
     schema: &SchemaName,
-) -> Result<HashMap<String, HashSet<String>>, tokio_postgres::Error> {
+) -> Result<Option<(i64, Tables)>, tokio_postgres::Error> {
+    let has_level = |tables: &Tables| tables.get("dbos_migrations").is_some_and(|columns| columns.contains("version"));
+    if !has_level(&columns(client, schema).await?) {
+        return Ok(None);
+    }
+    let level = recorded(client, schema).await?;
+    // After the level, as below.
+    Ok(level.zip(Some(columns(client, schema).await?)))
+}
+
+/// One row at all times; a maximum is right also should there be several.
+async fn recorded(client: &impl GenericClient, schema: &SchemaName) -> Result<Option<i64>, tokio_postgres::Error> {
+    let sql = format!("SELECT max(version)::bigint FROM {}.dbos_migrations", schema.quoted());
+    client.query_one(&sql, &[]).await?.try_get(0)
+}
+
+/// Tables and their columns.
+type Tables = HashMap<String, HashSet<String>>;
+
+/// The columns of the system tables that are there.
+async fn columns(client: &impl GenericClient, schema: &SchemaName) -> Result<Tables, tokio_postgres::Error> {
     // The catalogue's own snapshot; no lock on the tables themselves.
     let sql = "SELECT c.relname::text, a.attname::text
                  FROM pg_catalog.pg_class c
                  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                  JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
                 WHERE n.nspname = $1 AND c.relkind IN ('r', 'p')";
-    let mut tables: HashMap<String, HashSet<String>> = HashMap::new();
+    let mut tables = Tables::new();
     for row in client.query(sql, &[&schema.name()]).await? {
         tables.entry(row.get(0)).or_default().insert(row.get(1));
     }
@@ -105,11 +123,11 @@ async fn columns(
     Ok(tables)
 }
 
-fn is_sharded(tables: &HashMap<String, HashSet<String>>) -> bool {
+fn is_sharded(tables: &Tables) -> bool {
     tables.get("workflow_status").is_some_and(|columns| columns.contains("shard_key"))
 }
 
-fn judge(tables: &HashMap<String, HashSet<String>>, level: Option<i64>) -> State {
+fn judge(tables: &Tables, level: Option<i64>) -> State {
     if is_sharded(tables) {
         return State::Sharded;
     }

@@ -66,8 +66,8 @@ pub(super) fn accept(state: &State, schema: &SchemaName) -> Result<Option<Ready>
     let schema = schema.clone();
     Err(match state {
         State::Empty => return Ok(None),
-        State::Usable { level } => return Ok(Some(Ready { level: *level, created: false })),
-        State::Older { level } | State::Low { level, .. } => Error::Older { schema, level: *level },
+        State::Usable { level } | State::Older { level } => return Ok(Some(Ready { level: *level, created: false })),
+        State::Low { level, .. } => Error::Older { schema, level: *level },
         State::Strange { level, wrong } => Error::Strange { schema, level: *level, wrong: wrong.clone() },
         State::HalfMade { missing } => Error::HalfMade { schema, missing: missing.clone() },
         State::TooNew { level, missing } => Error::TooNew { schema, level: *level, missing: missing.clone() },

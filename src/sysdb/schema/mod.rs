@@ -16,6 +16,7 @@ mod shape;
 
 pub use error::Error;
 pub use forward::{Advanced, Task, advance, plan_forward, recent_executors};
+pub(super) use inspect::columns_at;
 pub use inspect::{State, inspect};
 pub use low::Step;
 pub use migrate::{BASELINE_LEVEL, Ready, ensure, plan};

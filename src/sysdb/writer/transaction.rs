@@ -9,8 +9,8 @@ use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::error::SqlState;
 
 use crate::sysdb::{
-    Append, ApplicationWrite, Checkpoint, ChildStart, CommitError, Finish, Message, Receive, Received, StepRecord,
-    SysdbError, SystemDatabase, Write,
+    Append, ApplicationWrite, Checkpoint, ChildStart, CommitError, Finish, Message, Owner, Receive, Received,
+    StepRecord, SysdbError, SystemDatabase, Write,
 };
 
 /// What became of one checkpoint of a batch that was committed.
@@ -24,6 +24,8 @@ pub(super) struct Outcome {
 pub(super) enum Failure {
     /// The connection or the server: try again.
     Transient(String),
+    /// A table or column isn't there: what the statements were composed for may be out of date.
+    Misfit(CommitError),
     /// Something in the batch.
     Refused(CommitError),
 }
@@ -41,22 +43,27 @@ impl Failure {
 impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Failure {
         // A stream offset taken by a writer outside the protocol: the next try computes it anew.
-        let retry = matches!(error.code(), Some(code) if *code == SqlState::T_R_SERIALIZATION_FAILURE);
+        let retry = error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE);
+        let misfit = matches!(error.code(), Some(&SqlState::UNDEFINED_TABLE | &SqlState::UNDEFINED_COLUMN));
         let error = SysdbError::from(error);
-        if retry { Failure::Transient(error.to_string()) } else { Failure::of(error) }
+        match Failure::of(error) {
+            Failure::Refused(CommitError::Refused(error)) if retry => Failure::Transient(error),
+            Failure::Refused(error) if misfit => Failure::Misfit(error),
+            failure => failure,
+        }
     }
 }
 
-/// Lock and compare: rows that lost their token drop out, the rest commit. In id order, so that two writers can't
+/// Lock and compare: rows that lost their token, or were claimed again, drop out; the rest commit. In id order, so that two writers can't
 /// deadlock. FOR NO KEY UPDATE is held to the commit, so no hand-over slips in between.
 const OWNED: &str = "
-SELECT w.workflow_uuid, w.owner_xid, pg_current_xact_id()::text AS xid FROM {s}.workflow_status w
+SELECT w.workflow_uuid, w.owner_xid, w.started_at_epoch_ms, pg_current_xact_id()::text AS xid FROM {s}.workflow_status w
  WHERE w.workflow_uuid = ANY($1) AND w.status = 'PENDING' ORDER BY w.workflow_uuid FOR NO KEY UPDATE";
 
 const STEPS: &str = "
 INSERT INTO {s}.operation_outputs AS o (workflow_uuid, function_id, function_name, output, error, serialization,
-       child_workflow_id, started_at_epoch_ms, completed_at_epoch_ms, application_name)
-SELECT n.id, n.function_id, n.name, n.output, n.error, n.serialization, n.child, n.started, n.completed, w.application_name
+       child_workflow_id, started_at_epoch_ms, completed_at_epoch_ms{step_owner})
+SELECT n.id, n.function_id, n.name, n.output, n.error, n.serialization, n.child, n.started, n.completed{step_owner_value}
   FROM unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::bigint[])
        AS n(id, function_id, name, output, error, serialization, child, started, completed)
   JOIN {s}.workflow_status w ON w.workflow_uuid = n.id
@@ -78,16 +85,16 @@ SELECT new.id, new.key, new.value, base.last + new.place, new.function_id, new.s
 const RECEIVE: &str = "
 WITH want AS (SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::bigint[])
                 AS n(id, topic, function_id, started, completed)),
-     taken AS (UPDATE {s}.notifications n SET consumed = TRUE, consumed_by_function_id = want.function_id
+     taken AS (UPDATE {s}.notifications n SET consumed = TRUE{consumer}
                  FROM want, LATERAL (SELECT m.message_uuid FROM {s}.notifications m
                                       WHERE m.destination_uuid = want.id AND m.topic = want.topic AND NOT m.consumed
                                       ORDER BY m.created_at_epoch_ms LIMIT 1) oldest
                 WHERE n.message_uuid = oldest.message_uuid AND NOT n.consumed
             RETURNING want.*, n.message, n.serialization)
 INSERT INTO {s}.operation_outputs (workflow_uuid, function_id, function_name, output, serialization,
-       started_at_epoch_ms, completed_at_epoch_ms, application_name)
-SELECT taken.id, taken.function_id, 'DBOS.recv', taken.message, taken.serialization, taken.started, taken.completed,
-       w.application_name
+       started_at_epoch_ms, completed_at_epoch_ms{step_owner})
+SELECT taken.id, taken.function_id, 'DBOS.recv', taken.message, taken.serialization, taken.started,
+       taken.completed{step_owner_value}
   FROM taken JOIN {s}.workflow_status w ON w.workflow_uuid = taken.id
 RETURNING workflow_uuid, function_id, output, serialization";
 
@@ -101,25 +108,24 @@ WITH new AS (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]
                       workflow_deadline_epoch_ms, deduplication_id, parent_workflow_id)
                SELECT new.id, 'ENQUEUED', p.name, p.class_name, p.config_name, new.queue, p.application_name,
                       p.application_version, p.application_id, p.authenticated_user, p.assumed_role,
-                      p.authenticated_roles, p.request, new.serialization, CASE WHEN legacy THEN new.inputs END, 0,
+                      p.authenticated_roles, p.request, new.serialization, {child_inputs}, 0,
                       p.workflow_deadline_epoch_ms, new.id, new.parent
                  FROM new JOIN {s}.workflow_status p ON p.workflow_uuid = new.parent
                ON CONFLICT (workflow_uuid) DO NOTHING RETURNING workflow_uuid)
-INSERT INTO {s}.workflow_input (workflow_uuid, inputs) SELECT new.id, new.inputs FROM new JOIN child ON child.workflow_uuid = new.id
-ON CONFLICT (workflow_uuid) DO NOTHING";
+{store_children}";
 
 const FINISH: &str = "
 WITH ended AS (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bool[])
                  AS n(id, status, output, error, legacy)),
      done AS (UPDATE {s}.workflow_status w
                  SET status = ended.status, owner_xid = NULL, deduplication_id = NULL,
-                     output = CASE WHEN legacy THEN ended.output ELSE w.output END,
-                     error = CASE WHEN legacy THEN ended.error ELSE w.error END,
-                     updated_at = {now}, completed_at = {now}
+                     {own_outcome}, updated_at = {now}, completed_at = {now}
                 FROM ended WHERE w.workflow_uuid = ended.id
            RETURNING w.workflow_uuid, ended.output AS result, ended.error AS failure)
-INSERT INTO {s}.workflow_output (workflow_uuid, output, error) SELECT workflow_uuid, result, failure FROM done
-ON CONFLICT (workflow_uuid) DO UPDATE SET output = EXCLUDED.output, error = EXCLUDED.error";
+{store_outcomes}";
+
+/// Token and time of the claim of each workflow that runs.
+type Owned = HashMap<String, (String, i64)>;
 
 /// Messages received, by workflow and step.
 type Mail = HashMap<(String, i32), Message>;
@@ -138,7 +144,8 @@ pub(super) async fn write(
     let mut writes = Columns::default();
     for checkpoint in batch {
         let id = checkpoint.owner.id.as_str();
-        let live = owned.get(id).is_some_and(|token| token == checkpoint.owner.token.as_str());
+        let Owner { token, since, .. } = &checkpoint.owner;
+        let live = owned.get(id).is_some_and(|(owner, claimed)| owner == token.as_str() && claimed == since);
         mine.push(live);
         if live {
             writes.add(checkpoint);
@@ -170,14 +177,17 @@ async fn owned(
     sysdb: &SystemDatabase,
     transaction: &Transaction<'_>,
     batch: &[&Checkpoint],
-) -> Result<(String, HashMap<String, String>), Failure> {
+) -> Result<(String, Owned), Failure> {
     let ids: Vec<&str> = batch.iter().map(|checkpoint| checkpoint.owner.id.as_str()).collect();
     let statement = transaction.prepare_cached(&sysdb.sql(OWNED)).await?;
     let mut xid = String::new();
     let mut owned = HashMap::new();
     for row in transaction.query(&statement, &[&ids]).await? {
-        xid = row.try_get(2)?;
-        owned.insert(row.try_get(0)?, row.try_get::<_, Option<String>>(1)?.unwrap_or_default());
+        xid = row.try_get(3)?;
+        // Without a token or a time it is nobody's of ours.
+        if let (Some(token), Some(since)) = (row.try_get(1)?, row.try_get(2)?) {
+            owned.insert(row.try_get(0)?, (token, since));
+        }
     }
     Ok((xid, owned))
 }

@@ -43,9 +43,14 @@ pub struct Matrix<'m> {
 impl Matrix<'_> {
     /// Writes it to stderr, past the test harness, which would keep it to itself when all is well.
     pub fn print(&self) {
+        self.print_for("");
+    }
+
+    /// As [`Matrix::print`], with what it is about.
+    pub fn print_for(&self, subject: &str) {
         let heads: Vec<String> =
             self.clients.iter().map(|lang| format!("{:?} {}", lang.newest(), version(*lang))).collect();
-        let mut text = format!("\n{:28}", "");
+        let mut text = format!("\n{subject:28}");
         for head in &heads {
             text += &format!("{head:20}");
         }

@@ -8,7 +8,7 @@ use crate::{
         executor::{Executor, ExecutorOptions},
         setup::Lang,
     },
-    support::TestDatabase,
+    support::{TestDatabase, worker::PATIENCE},
 };
 
 /// The executor migrates the database as its SDK does; the worker uses what it finds. Both are of one application and
@@ -17,7 +17,13 @@ async fn share_a_database_with(lang: Lang) {
     let database = TestDatabase::new().await;
     let options = ExecutorOptions { queue: "sdk-queue", ..ExecutorOptions::default() };
     let Some(executor) = Executor::start(lang, &database.url(), &options).await else { return };
-    let Some(stage) = Stage::on(database).await else { return };
+    let earlier = lang != lang.newest();
+    let stage = if earlier { Stage::as_it_is(database).await } else { Stage::on(database).await };
+    let Some(mut stage) = stage else { return };
+    if earlier && !stage.join(&[lang]).await {
+        return;
+    }
+    assert_eq!(stage.has_payload_tables, !earlier);
     let client = stage.client(lang);
     let waits =
         with(task("theirs", json!([{"executionId": "theirs", "waitForStart": 60}])), json!({"queue": "sdk-queue"}));
@@ -46,6 +52,74 @@ async fn share_a_database_with(lang: Lang) {
     let row_of_theirs = client.workflow("theirs").await;
     assert_eq!((&row_of_theirs["executorId"], &row_of_theirs["attempts"]), (&json!("sdk-executor"), &json!(1)));
     executor.stop().await;
+}
+
+#[tokio::test]
+async fn an_application_of_the_earlier_typescript_sdk_goes_on_with_its_schema() {
+    share_a_database_with(Lang::TypeScript4).await;
+}
+
+#[tokio::test]
+async fn an_application_of_the_earlier_python_sdk_goes_on_with_its_schema() {
+    share_a_database_with(Lang::Python2).await;
+}
+
+/// An executor of the earlier generation and the worker on one queue, on a schema of that generation. Both know the
+/// workflow: each execution is run once, by one of them, and the limit over all executors holds.
+async fn share_a_queue_with(lang: Lang) {
+    let database = TestDatabase::new().await;
+    // It also runs every other queue of its application that it finds.
+    let options = ExecutorOptions { queue: "sdk-queue", ..ExecutorOptions::default() };
+    let Some(executor) = Executor::start(lang, &database.url(), &options).await else { return };
+    let Some(stage) = Stage::as_it_is(database).await else { return };
+    assert!(!stage.has_payload_tables);
+    let worker = stage.worker(&[]).await;
+    // All at once: of rows that come in between, one may pass the limit beside an SDK.
+    let enqueue = "SELECT dbos.enqueue_workflow('executeFireFlow', $1, class_name => 'ExecutionWorkflows',
+                          workflow_id => 's' || n, positional_args => ARRAY[json_build_object('executionId', 's' || n,
+                          'flowId', 'parallel', 'inputs', json_build_object('duration', 60))])
+                     FROM generate_series(1, 120) n";
+    stage
+        .sql
+        .batch_execute("INSERT INTO dbos.queues (name, concurrency) VALUES ('fireflow-executions', 0)")
+        .await
+        .unwrap();
+    worker.says("limits in force source=\"registered\"").await;
+    stage.sql.query(enqueue, &[&QUEUE]).await.unwrap();
+    let limit = "UPDATE dbos.queues SET concurrency = 3, polling_interval_sec = 0.05";
+    stage.sql.batch_execute(limit).await.unwrap();
+    let look = "SELECT count(*) FILTER (WHERE status = 'PENDING'), count(*) FILTER (WHERE status = 'SUCCESS')
+                  FROM dbos.workflow_status";
+    let mut most = 0;
+    let all = async {
+        loop {
+            let row = stage.sql.query_one(look, &[]).await.unwrap();
+            most = most.max(row.get::<_, i64>(0));
+            if row.get::<_, i64>(1) == 120 {
+                return;
+            }
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, all).await.is_ok(), "{}", worker.log());
+    assert_eq!(most, 3);
+    let shares =
+        "SELECT count(*) FILTER (WHERE executor_id = $1), count(*) FILTER (WHERE executor_id = 'sdk-executor'),
+                         count(*) FILTER (WHERE recovery_attempts = 1) FROM dbos.workflow_status";
+    let shares = stage.sql.query_one(shares, &[&WORKER]).await.unwrap();
+    let (ours, theirs, once): (i64, i64, i64) = (shares.get(0), shares.get(1), shares.get(2));
+    assert!(ours > 0 && theirs > 0 && ours + theirs == 120 && once == 120, "{ours} {theirs} {once}");
+    executor.stop().await;
+    assert!(worker.stop().await.success());
+}
+
+#[tokio::test]
+async fn the_worker_and_one_of_the_earlier_typescript_sdk_share_a_queue_and_its_limit() {
+    share_a_queue_with(Lang::TypeScript4).await;
+}
+
+#[tokio::test]
+async fn the_worker_and_one_of_the_earlier_python_sdk_share_a_queue_and_its_limit() {
+    share_a_queue_with(Lang::Python2).await;
 }
 
 #[tokio::test]

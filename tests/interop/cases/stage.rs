@@ -16,6 +16,7 @@ use crate::{
     },
     support::{
         TestDatabase,
+        client::SqlClient,
         worker::{PATIENCE, WorkerProcess, program},
     },
 };
@@ -31,6 +32,8 @@ pub struct Stage {
     pub clients: Vec<Client>,
     /// The test's own looks at the tables.
     pub sql: tokio_postgres::Client,
+    /// Whether inputs and results have tables of their own, or are in `workflow_status` as in the generation before.
+    pub has_payload_tables: bool,
     // Last: it is dropped when nobody is connected any more.
     /// The database.
     pub database: TestDatabase,
@@ -45,12 +48,31 @@ impl Stage {
 
     /// As [`Stage::set`], on a database that others may have used before.
     pub async fn on(database: TestDatabase) -> Option<Stage> {
+        command(&database.url(), &["migrate"]).await.unwrap_or_else(|error| panic!("{error}"));
+        Stage::as_it_is(database).await
+    }
+
+    /// As [`Stage::on`], and whatever level the system schema is at, it stays there.
+    pub async fn as_it_is(database: TestDatabase) -> Option<Stage> {
         let url = database.url();
+        SqlClient::open(&database).await; // makes the application's tables
         let (prepared, typescript, python) =
             tokio::join!(store_examples(&url), Client::typescript(&url), Client::python(&url));
         prepared.unwrap_or_else(|error| panic!("the example flows can't be stored: {error}"));
         let sql = database.client().await;
-        Some(Stage { clients: vec![typescript?, python?], sql, database })
+        let tables = "SELECT to_regclass('dbos.workflow_output') IS NOT NULL";
+        let has_payload_tables = sql.query_one(tables, &[]).await.expect("the query runs").get(0);
+        Some(Stage { clients: vec![typescript?, python?], sql, has_payload_tables, database })
+    }
+
+    /// Start more clients; false, with a word on stderr, where an SDK is missing.
+    pub async fn join(&mut self, langs: &[Lang]) -> bool {
+        let url = self.database.url();
+        let clients = langs.iter().map(|lang| Client::start(*lang, Some(&url), None));
+        let clients = futures_util::future::join_all(clients).await;
+        let before = self.clients.len();
+        self.clients.extend(clients.into_iter().flatten());
+        self.clients.len() == before + langs.len()
     }
 
     /// A worker on this database. `settings` are dotted keys and values.
@@ -137,9 +159,8 @@ pub fn shared(scenario: impl AsyncFnOnce(&Stage)) {
     });
 }
 
-/// Make the tables and store the examples, with the program's own commands.
+/// Store the examples, with the program's own command.
 async fn store_examples(url: &str) -> Result<(), String> {
-    command(url, &["migrate"]).await?;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/flows");
     let entries = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let files: Vec<String> = entries.flatten().map(|entry| entry.path().display().to_string()).collect();

@@ -1,0 +1,380 @@
+//! Every statement of the worker, on every level that it may meet: what it writes is where the clients of that level look,
+//! and it notices by itself that somebody has brought the schema forward.
+
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use fireflow_worker::sysdb::schema::{SchemaName, ensure};
+use fireflow_worker::sysdb::{
+    Append, Cause, Checkpoint, ChildStart, Claim, ClaimScope, Claimed, CommitError, EnqueueError, Enqueued, Finish,
+    NewWorkflow, Notifier, Owner, PartitionLimits, RateLimit, Receive, Registration, Rows, StepRecord, SystemDatabase,
+    Taken, WorkflowId, Write, Writer, WriterHandle,
+};
+use serde_json::json;
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::TestDatabase;
+
+const QUEUE: &str = "levels";
+const APPLICATION: &str = "app";
+
+/// Take a fresh schema back to level 100.
+pub async fn back_to_100(client: &mut Client) {
+    ensure(client, &SchemaName::default()).await.unwrap();
+    client.batch_execute(include_str!("level_100.sql")).await.unwrap();
+}
+
+/// Bring the schema from the level below to this one, by that level's file alone.
+pub async fn step_to(client: &Client, level: i64) {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/system");
+    let number = format!("{level:04}_");
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let mut files = files.filter(|file| {
+        let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        name.starts_with(&number) && !name.ends_with("_baseline.sql")
+    });
+    let sql = std::fs::read_to_string(files.next().unwrap()).unwrap();
+    assert!(files.next().is_none(), "one file a level");
+    client.batch_execute(&sql.replace("{schema}", "\"dbos\"")).await.unwrap();
+    client.execute("UPDATE dbos.dbos_migrations SET version = $1", &[&level]).await.unwrap();
+}
+
+#[tokio::test]
+async fn all_statements_hold_on_every_level_from_100_on() {
+    let database = TestDatabase::new().await;
+    let mut client = database.client().await;
+    back_to_100(&mut client).await;
+    let stop = CancellationToken::new();
+    let pool = database.pool().await;
+    let sysdb = SystemDatabase::new(pool.clone(), SchemaName::default());
+    let (notifier, notify) = Notifier::new(sysdb.clone(), stop.clone());
+    let (writer, write) = Writer::new(sysdb.clone(), notifier);
+    tokio::spawn(notify);
+    tokio::spawn(write.run(stop.clone()));
+    for level in 100..=125 {
+        if level > 100 {
+            step_to(&client, level).await;
+            let changed = sysdb.look_again().await.unwrap();
+            assert_eq!(changed, [101, 103, 104, 108, 109, 121, 123].contains(&level), "level {level}");
+        }
+        let standing = sysdb.standing().await.unwrap().unwrap();
+        assert_eq!((standing.level, standing.has_payload_tables()), (level, level >= 109));
+        assert_eq!(standing.shortfall().is_some(), level < 123);
+        // What this worker has known since the step before, and what one knows that starts now.
+        for (sysdb, who) in [(&sysdb, "old"), (&SystemDatabase::new(pool.clone(), SchemaName::default()), "new")] {
+            let play = Play { level, who, sysdb, writer: &writer, pool: &pool, sql: &client };
+            play.queues().await;
+            play.versions().await;
+            play.enqueue().await;
+            play.run().await;
+            play.partitions().await;
+            play.hand_over().await;
+        }
+    }
+    // And back, as after a failover to a server that hasn't got so far: the statement that fails makes it look again.
+    let play = Play { level: 108, who: "back", sysdb: &sysdb, writer: &writer, pool: &pool, sql: &client };
+    play.versions().await;
+    let (id, key) = (play.id("main"), play.name("key"));
+    sysdb.enqueue(&workflow(&id, &key, "[1]")).await.unwrap();
+    let claim = Claim { queue: QUEUE, rows: Rows::All, limit: 9, concurrency: None, rate: None };
+    let owner = play.claim_one(&claim).await.owner;
+    let back = "DROP TABLE dbos.workflow_input, dbos.workflow_output; UPDATE dbos.dbos_migrations SET version = 108";
+    client.batch_execute(back).await.unwrap();
+    play.commit(&owner, vec![Write::Finish(Finish { outcome: Ok("7".into()), legacy: false })]).await.unwrap();
+    let output = "SELECT output FROM dbos.workflow_status WHERE workflow_uuid = $1";
+    assert_eq!(play.text(output, &id).await.as_deref(), Some("7"));
+    stop.cancel();
+}
+
+struct Play<'a> {
+    level: i64,
+    who: &'a str,
+    sysdb: &'a SystemDatabase,
+    writer: &'a WriterHandle,
+    pool: &'a Pool,
+    sql: &'a Client,
+}
+
+fn scope(executor: &str, version: &str) -> ClaimScope {
+    ClaimScope {
+        executor: executor.into(),
+        application: APPLICATION.into(),
+        version: version.into(),
+        workflows: vec!["work".into()],
+        class: "Works".into(),
+        formats: vec!["portable_json".into()],
+        max_input: 1 << 20,
+    }
+}
+
+fn workflow<'n>(id: &WorkflowId, key: &'n str, inputs: &str) -> NewWorkflow<'n> {
+    NewWorkflow {
+        id: id.clone(),
+        name: "work",
+        class: "Works",
+        queue: QUEUE,
+        application: APPLICATION,
+        inputs: inputs.into(),
+        timeout_ms: None,
+        deduplication_id: Some(key),
+    }
+}
+
+impl Play<'_> {
+    fn name(&self, what: &str) -> String {
+        format!("{what}-{}-{}", self.level, self.who)
+    }
+
+    fn id(&self, what: &str) -> WorkflowId {
+        WorkflowId::new(self.name(what))
+    }
+
+    fn scope(&self) -> ClaimScope {
+        scope(&self.name("executor"), &self.name("v"))
+    }
+
+    /// One text of one row, or null.
+    async fn text(&self, sql: &str, id: &WorkflowId) -> Option<String> {
+        self.sql.query_opt(sql, &[&id.as_str()]).await.unwrap().and_then(|row| row.get(0))
+    }
+
+    async fn queues(&self) {
+        let name = self.name("queue");
+        let insert =
+            "INSERT INTO dbos.queues (name, concurrency, worker_concurrency, rate_limit_max, rate_limit_period_sec,
+                      partition_queue) VALUES ($1, 7, 3, 5, 2, true)";
+        self.sql.execute(insert, &[&name]).await.unwrap();
+        let limits = self.sysdb.registered_limits(&name, APPLICATION).await.unwrap().unwrap();
+        let rate = Some(RateLimit { max: 5, period: Duration::from_secs(2) });
+        // The generation before the payload tables goes by the flag: its limits are those of each partition.
+        if self.level < 109 {
+            let own = PartitionLimits { concurrency: Some(7), worker_concurrency: Some(3), rate };
+            assert_eq!((limits.concurrency, limits.worker_concurrency, limits.rate), (None, None, None));
+            assert_eq!(limits.partition, Some(own));
+        } else {
+            assert_eq!((limits.concurrency, limits.worker_concurrency, limits.rate), (Some(7), Some(3), rate));
+            assert_eq!(limits.partition, None);
+        }
+        if self.level >= 108 {
+            self.sql
+                .execute("UPDATE dbos.queues SET partition_concurrency = 2 WHERE name = $1", &[&name])
+                .await
+                .unwrap();
+            let limits = self.sysdb.registered_limits(&name, APPLICATION).await.unwrap().unwrap();
+            assert_eq!((limits.concurrency, limits.partition.unwrap().concurrency), (Some(7), Some(2)));
+        }
+        if self.level >= 101 {
+            let other = "UPDATE dbos.queues SET application_name = 'other' WHERE name = $1";
+            self.sql.execute(other, &[&name]).await.unwrap();
+            assert_eq!(self.sysdb.registered_limits(&name, APPLICATION).await.unwrap(), None);
+        }
+        assert_eq!(self.sysdb.registered_limits("none", APPLICATION).await.unwrap(), None);
+    }
+
+    async fn versions(&self) {
+        let version = self.name("v");
+        assert_eq!(self.sysdb.register_version(&version, APPLICATION).await.unwrap(), Registration::Ours);
+        let other = self.sysdb.register_version(&version, "other").await.unwrap();
+        // Before versions have owners they are there for all.
+        let owned = self.level >= 103;
+        assert_eq!(other, if owned { Registration::OwnedBy(APPLICATION.into()) } else { Registration::Ours });
+        // The newest one is ours, also within one millisecond.
+        let newest = "UPDATE dbos.application_versions SET version_timestamp = 1 + (SELECT max(version_timestamp)
+                        FROM dbos.application_versions) WHERE version_name = $1";
+        self.sql.execute(newest, &[&version]).await.unwrap();
+    }
+
+    async fn enqueue(&self) {
+        let (id, key) = (self.id("main"), self.name("key"));
+        let new = workflow(&id, &key, "[1]");
+        assert_eq!(self.sysdb.enqueue(&new).await.unwrap(), Enqueued::New);
+        assert_eq!(
+            self.sysdb.enqueue(&NewWorkflow { inputs: "[2]".into(), ..new.clone() }).await.unwrap(),
+            Enqueued::Known
+        );
+        let conflict = self.sysdb.enqueue(&NewWorkflow { name: "other", ..new.clone() }).await.unwrap_err();
+        assert!(matches!(conflict, EnqueueError::Conflict { .. }), "{conflict}");
+        let duplicate = self.sysdb.enqueue(&NewWorkflow { id: self.id("second"), ..new }).await.unwrap_err();
+        assert!(matches!(duplicate, EnqueueError::Duplicate(_)), "{duplicate}");
+        self.has_inputs(&id, "[1]").await;
+        assert_eq!(self.sysdb.workflow(&id).await.unwrap().unwrap().status, "ENQUEUED");
+    }
+
+    /// That inputs are where clients of this level look, and nowhere else.
+    async fn has_inputs(&self, id: &WorkflowId, inputs: &str) {
+        let there = self.text("SELECT inputs FROM dbos.workflow_status WHERE workflow_uuid = $1", id).await;
+        let apart = match self.level {
+            ..109 => None,
+            _ => self.text("SELECT inputs FROM dbos.workflow_input WHERE workflow_uuid = $1", id).await,
+        };
+        let expected = if self.level < 109 { (Some(inputs.to_owned()), None) } else { (None, Some(inputs.to_owned())) };
+        assert_eq!((there, apart), expected, "{id}");
+    }
+
+    async fn claim_one(&self, claim: &Claim<'_>) -> Claimed {
+        let claimed = self.sysdb.claim(&self.scope(), claim).await.unwrap().unwrap();
+        let [claimed] = <[Claimed; 1]>::try_from(claimed).unwrap_or_else(|rows| panic!("{}: {rows:?}", self.name("")));
+        claimed
+    }
+
+    async fn commit(&self, owner: &Owner, writes: Vec<Write>) -> Result<Option<String>, CommitError> {
+        let received = self.writer.commit(Checkpoint { owner: owner.clone(), writes }).await?;
+        Ok(received.map(|message| message.value))
+    }
+
+    /// A workflow's whole life: steps, a stream, a message, a child, the outcomes of both.
+    async fn run(&self) {
+        let limit = Claim { queue: QUEUE, rows: Rows::All, limit: 9, concurrency: None, rate: None };
+        let (id, child) = (self.id("main"), self.id("child"));
+        let claimed = self.claim_one(&limit).await;
+        assert_eq!((&claimed.owner.id, claimed.inputs.as_deref(), claimed.inputs_size), (&id, Some("[1]"), 3));
+        assert_eq!((claimed.legacy, claimed.has_history), (self.level < 109, false));
+        let legacy = claimed.legacy;
+        let owner = claimed.owner;
+
+        assert!(self.sysdb.send(&id, "topic", &json!("GO")).await.unwrap());
+        assert!(!self.sysdb.send(&self.id("nobody"), "topic", &json!("GO")).await.unwrap());
+        let waiting = [(id.clone(), "topic".to_owned()), (id.clone(), "other".to_owned())];
+        assert_eq!(self.sysdb.with_mail(&waiting).await.unwrap(), waiting[..1]);
+        let step = StepRecord {
+            function_id: 0,
+            name: "step".into(),
+            output: Some("1".into()),
+            error: None,
+            serialization: Some("portable_json".into()),
+            child: None,
+            started_at: 1,
+            completed_at: 2,
+        };
+        let append = Append {
+            key: "out".into(),
+            values: vec!["\"a\"".into(), "\"b\"".into()],
+            function_id: 0,
+            serialization: Some("portable_json"),
+        };
+        let receive = Receive { topic: "topic".into(), function_id: 1, started_at: 3, completed_at: 4 };
+        let start = ChildStart {
+            id: child.as_str().into(),
+            queue: QUEUE.into(),
+            inputs: "[3]".into(),
+            serialization: "portable_json",
+            legacy,
+        };
+        let writes =
+            vec![Write::Step(step.clone()), Write::Append(append), Write::Receive(receive), Write::Start(start)];
+        assert_eq!(self.commit(&owner, writes).await.unwrap().as_deref(), Some("\"GO\""));
+        let again = self.commit(&owner, vec![Write::Step(StepRecord { completed_at: 5, ..step.clone() })]).await;
+        assert!(matches!(again, Err(CommitError::Nondeterminism { function_id: 0 })), "{again:?}");
+        let history = self.sysdb.history(std::slice::from_ref(&id)).await.unwrap().remove(&id).unwrap();
+        assert_eq!(history[0], step);
+        assert_eq!((history[1].name.as_str(), history[1].output.as_deref()), ("DBOS.recv", Some("\"GO\"")));
+        if self.level >= 104 {
+            let owners =
+                "SELECT string_agg(application_name, ' ') FROM dbos.operation_outputs WHERE workflow_uuid = $1";
+            assert_eq!(self.text(owners, &id).await.as_deref(), Some("app app"));
+        }
+        if self.level >= 121 {
+            let consumer = "SELECT consumed_by_function_id::text FROM dbos.notifications WHERE destination_uuid = $1";
+            assert_eq!(self.text(consumer, &id).await.as_deref(), Some("1"));
+        }
+        assert_eq!(self.sysdb.stream(&id, "out", 1).await.unwrap(), ["\"b\""]);
+
+        self.has_inputs(&child, "[3]").await;
+        let rate = Some(RateLimit { max: 1000, period: Duration::from_secs(60) });
+        let limit = Claim { concurrency: Some(2), rate, ..limit };
+        let claimed = self.claim_one(&limit).await;
+        assert_eq!((&claimed.owner.id, claimed.inputs.as_deref()), (&child, Some("[3]")));
+        let finish = |outcome| vec![Write::Finish(Finish { outcome, legacy })];
+        self.commit(&claimed.owner, finish(Err("oh".into()))).await.unwrap();
+        let late = self.commit(&claimed.owner, finish(Ok("late".into()))).await;
+        assert!(matches!(late, Err(CommitError::OwnershipLost)), "{late:?}");
+        assert_eq!(self.sysdb.ended(&[id.clone(), child.clone()]).await.unwrap(), std::slice::from_ref(&child));
+        assert_eq!(self.sysdb.astray(std::slice::from_ref(&owner)).await.unwrap(), []);
+        self.commit(&owner, finish(Ok("9".into()))).await.unwrap();
+        for (id, output, error) in [(&id, Some("9"), None), (&child, None, Some("oh"))] {
+            let view = self.sysdb.workflow(id).await.unwrap().unwrap();
+            assert_eq!((view.output.as_deref(), view.error.as_deref()), (output, error));
+            let there = "SELECT coalesce(output, error) FROM dbos.workflow_status WHERE workflow_uuid = $1";
+            let there = self.text(there, id).await;
+            assert_eq!(there.as_deref(), if legacy { output.or(error) } else { None });
+        }
+    }
+
+    async fn partitions(&self) {
+        let enqueue = "INSERT INTO dbos.workflow_status (workflow_uuid, status, name, queue_name, application_name,
+                       queue_partition_key, inputs, parent_workflow_id) VALUES ($1, 'ENQUEUED', 'work', $2, $3, $4, '[]', $5)";
+        let queue = self.name("partitioned");
+        for (id, key, parent) in [("k1", Some("k"), None), ("k2", Some("k"), None), ("keyless", None, Some("p"))] {
+            let id = self.name(id);
+            self.sql.execute(enqueue, &[&id, &queue, &APPLICATION, &key, &parent]).await.unwrap();
+        }
+        let mine = self.scope();
+        assert_eq!(self.sysdb.partitions(&mine, &queue, Some(1), 9).await.unwrap(), ["k"]);
+        let heads = self.sysdb.claim_heads(&mine, &queue, 9).await.unwrap();
+        let [head] = heads.as_slice() else { panic!("{heads:?}") };
+        assert_eq!((head.owner.id.clone(), head.legacy), (self.id("k1"), true));
+        let claim = Claim { queue: &queue, rows: Rows::Keyless, limit: 9, concurrency: Some(2), rate: None };
+        assert_eq!(self.claim_one(&claim).await.owner.id, self.id("keyless"));
+        let rate = Some(RateLimit { max: 1000, period: Duration::from_secs(60) });
+        let limits = PartitionLimits { concurrency: Some(2), worker_concurrency: None, rate };
+        let rows = Rows::Partition { key: "k", limits: &limits };
+        let claim = Claim { queue: &queue, rows, limit: 9, concurrency: None, rate: None };
+        assert_eq!(self.claim_one(&claim).await.owner.id, self.id("k2"));
+    }
+
+    /// Rows that are taken away, given back, parked and swept.
+    async fn hand_over(&self) {
+        let (id, key) = (self.id("handed"), self.name("handed"));
+        self.sysdb.enqueue(&workflow(&id, &key, "[]")).await.unwrap();
+        let claim = Claim { queue: QUEUE, rows: Rows::All, limit: 9, concurrency: None, rate: None };
+        let owner = self.claim_one(&claim).await.owner;
+        let executor = self.name("executor");
+        assert_eq!(self.sysdb.release(std::slice::from_ref(&owner)).await.unwrap(), 1);
+        assert_eq!(self.sysdb.release(std::slice::from_ref(&owner)).await.unwrap(), 0);
+        assert!(!self.sysdb.dead_letter(&owner).await.unwrap());
+
+        let owner = self.claim_one(&claim).await.owner;
+        assert_eq!(self.sysdb.release_stranded(&executor, APPLICATION, std::slice::from_ref(&owner)).await.unwrap(), 0);
+        let long_ago = "UPDATE dbos.workflow_status SET started_at_epoch_ms = 1 WHERE workflow_uuid = $1";
+        self.sql.execute(long_ago, &[&id.as_str()]).await.unwrap();
+        // Not what this one claimed: an executor that leaves our token in a row that it claims says when.
+        let lost = self.sysdb.astray(std::slice::from_ref(&owner)).await.unwrap();
+        assert_eq!(lost.len(), 1);
+        assert_eq!(lost[0].cause, Cause::Lost(Some("PENDING".into())));
+        assert!(!self.sysdb.dead_letter(&owner).await.unwrap());
+        assert_eq!(self.sysdb.release(std::slice::from_ref(&owner)).await.unwrap(), 0);
+        let outcome = self.commit(&owner, vec![Write::Finish(Finish { outcome: Ok("1".into()), legacy: true })]).await;
+        assert!(matches!(outcome, Err(CommitError::OwnershipLost)), "{outcome:?}");
+        // The partitions' rows are running still, and just as stranded.
+        assert_eq!(self.sysdb.release_stranded(&executor, APPLICATION, &[]).await.unwrap(), 1);
+
+        let mut connection = self.pool.get().await.unwrap();
+        let transaction = connection.transaction().await.unwrap();
+        self.claim_one(&claim).await;
+        let recovered = self.sysdb.recover(&transaction, &[executor], APPLICATION).await.unwrap();
+        assert!(recovered.contains(&self.name("handed")) && recovered.len() == 4, "{recovered:?}");
+        transaction.commit().await.unwrap();
+
+        let owner = self.claim_one(&claim).await.owner;
+        assert!(self.sysdb.dead_letter(&owner).await.unwrap());
+        let cancel = "UPDATE dbos.workflow_status SET status = 'CANCELLED' WHERE workflow_uuid = $1";
+        self.sql.execute(cancel, &[&id.as_str()]).await.unwrap();
+        let write = |taken| {
+            assert_eq!(taken, Taken::Cancelled);
+            fireflow_worker::sysdb::ApplicationWrite { statement: "SELECT $1::jsonb".into(), row: json!({}) }
+        };
+        assert!(self.sysdb.settle(&id, write).await.unwrap());
+
+        let sweep = "INSERT INTO dbos.workflow_status (workflow_uuid, status, queue_name, delay_until_epoch_ms,
+                     workflow_deadline_epoch_ms) VALUES ($1 || 'd', 'DELAYED', 'none', 1, NULL), ($1, 'ENQUEUED', 'none', NULL, 1)";
+        self.sql.execute(sweep, &[&self.name("swept")]).await.unwrap();
+        assert_eq!(self.sysdb.release_delayed(APPLICATION).await.unwrap(), 1);
+        assert_eq!(self.sysdb.cancel_expired(APPLICATION).await.unwrap(), 1);
+        let theirs = "INSERT INTO dbos.workflow_status (workflow_uuid, status, queue_name, executor_id)
+                      VALUES ($1, 'PENDING', $1, 'sdk')";
+        let queue = self.name("theirs");
+        self.sql.execute(theirs, &[&queue]).await.unwrap();
+        assert_eq!(self.sysdb.tokenless_executors(&queue).await.unwrap(), ["sdk"]);
+    }
+}

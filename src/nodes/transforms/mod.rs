@@ -4,13 +4,14 @@ mod choose;
 mod lists;
 mod merge;
 mod path;
+mod query;
 mod records;
 mod shape;
 
 use super::{Behaviour, NodeError, NodeRun, NodeType, PortSpec};
 
 /// The families of this category.
-pub(super) const FAMILIES: &[&[NodeType]] = &[lists::TYPES, records::TYPES, choose::TYPES, shape::TYPES];
+pub(super) const FAMILIES: &[&[NodeType]] = &[lists::TYPES, records::TYPES, choose::TYPES, shape::TYPES, query::TYPES];
 
 /// A list of anything that comes in.
 const LIST: &str =

@@ -29,7 +29,7 @@ impl<'a> Path<'a> {
     pub fn read(&self, value: &Value) -> Value {
         let mut value = value.clone();
         for step in &self.0 {
-            value = property(&value, step);
+            value = property(&value, step).unwrap_or_default();
         }
         value
     }
@@ -44,20 +44,18 @@ fn bracketed(name: &str) -> Option<(&str, &str, &str)> {
     })
 }
 
-/// A value's own property as JavaScript has it; texts have letters and a length, lists items and a length.
-fn property(value: &Value, name: &str) -> Value {
+/// A property of a value's own as JavaScript has it: texts have letters and a length, lists items and a length.
+pub(super) fn property(value: &Value, name: &str) -> Option<Value> {
     match value {
-        Value::Object(fields) => fields.get(name).cloned().unwrap_or_default(),
-        Value::Array(items) if name == "length" => Value::Number(items.len() as f64),
-        Value::Array(items) => {
-            array_index(name).and_then(|index| items.get(index as usize)).cloned().unwrap_or_default()
+        Value::Object(fields) => fields.get(name).cloned(),
+        Value::Array(items) if name == "length" => Some(Value::Number(items.len() as f64)),
+        Value::Array(items) => items.get(array_index(name)? as usize).cloned(),
+        Value::String(text) if name == "length" => Some(Value::Number(text.encode_utf16().count() as f64)),
+        Value::String(text) => {
+            let unit = text.encode_utf16().nth(array_index(name)? as usize)?;
+            Some(String::from_utf16_lossy(&[unit]).into())
         }
-        Value::String(text) if name == "length" => Value::Number(text.encode_utf16().count() as f64),
-        Value::String(text) => match array_index(name).and_then(|index| text.encode_utf16().nth(index as usize)) {
-            Some(unit) => String::from_utf16_lossy(&[unit]).into(),
-            None => Value::Undefined,
-        },
-        _ => Value::Undefined,
+        _ => None,
     }
 }
 

@@ -4,10 +4,12 @@
 //! between two words means *or*, more than two words are one text, an escaped letter keeps its backslash. Stored queries
 //! were tried out with it, so the edges are kept; what the library was seen to find is in the tests.
 
+mod calls;
 mod collate;
 mod lexis;
 mod parse;
 mod search;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -276,7 +276,7 @@ impl<'a> Walk<'a> {
         let children: Vec<(String, &Value)> = match value {
             Value::Array(items) => {
                 if depth == self.names.len() && !open_end && !self.any {
-                    return items.iter().try_for_each(|item| visit(item));
+                    return items.iter().try_for_each(visit);
                 }
                 items.iter().enumerate().map(|(index, item)| (index.to_string(), item)).collect()
             }

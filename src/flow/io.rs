@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use super::Value;
 use super::engine::NodeOutcome;
 use super::model::{Direction, Flow, Json, PortKind, PortRef, SYSTEM_PORTS, Status};
 use super::stream::Channel;
-use super::{Value, ports};
 
 /// A value for a port, put there when the run starts.
 #[derive(Clone, Debug)]
@@ -86,7 +86,7 @@ impl Flow {
                 let outcome = &nodes[port.node];
                 let failure = port.port < SYSTEM_PORTS.len() && outcome.status == Status::Error;
                 if outcome.ran && (outcome.status == Status::Completed || failure) {
-                    put(name.clone(), &ports::read(&outcome.ports[port.port].1, &port.path));
+                    put(name.clone(), &outcome.orphans.value_of(&outcome.ports[port.port].1, port));
                 }
             }
             return outputs;

@@ -106,12 +106,42 @@ pub(super) fn read(root: &Value, path: &[Step]) -> Value {
     value.clone()
 }
 
-/// Set what a path leads to, as the type of the port there has it. Below something absent nothing is written.
-pub(super) fn write(root: &mut Value, path: &[Step], config: &PortConfig, new: Value) {
+/// What was put on ports below something absent: they keep it to themselves, since no parent takes it.
+#[derive(Clone, Debug, Default)]
+pub struct Orphans(Vec<(usize, Box<[Step]>, Value)>);
+
+impl Orphans {
+    /// What a port shows, whose root port holds `root`: the value at its path; below something absent, what was put on
+    /// it, or else its default.
+    pub(super) fn value_of(&self, root: &Value, port: &PortRef) -> Value {
+        let Some((last, ancestors)) = port.path.split_last() else { return root.clone() };
+        match (last, read(root, ancestors)) {
+            (Step::Key(key), Value::Object(fields)) => fields.get(key).cloned().unwrap_or_default(),
+            (Step::Index(index), Value::Array(items)) => items.get(*index).cloned().unwrap_or_default(),
+            _ => match self.0.iter().find(|(root, path, _)| *root == port.port && *path == port.path) {
+                Some((_, _, value)) => value.clone(),
+                None => port.config.default.as_ref().map(Value::from).unwrap_or_default(),
+            },
+        }
+    }
+
+    /// Set what a port shows.
+    pub(super) fn set(&mut self, root: &mut Value, port: &PortRef, new: Value) {
+        if write(root, &port.path, &port.config, new.clone()) {
+            return;
+        }
+        self.0.retain(|(root, path, _)| *root != port.port || *path != port.path);
+        self.0.push((port.port, port.path.clone(), new));
+    }
+}
+
+/// Set what a path leads to, as the type of the port there has it. Below something absent nothing is written, and false
+/// comes back.
+pub(super) fn write(root: &mut Value, path: &[Step], config: &PortConfig, new: Value) -> bool {
     let Some((last, ancestors)) = path.split_last() else {
         let old = std::mem::take(root);
         *root = assigned(&old, new, config);
-        return;
+        return true;
     };
     let mut value = root;
     for step in ancestors {
@@ -122,7 +152,7 @@ pub(super) fn write(root: &mut Value, path: &[Step], config: &PortConfig, new: V
         };
         match next {
             Some(next) => value = next,
-            None => return,
+            None => return false,
         }
     }
     match (last, value) {
@@ -130,15 +160,20 @@ pub(super) fn write(root: &mut Value, path: &[Step], config: &PortConfig, new: V
             let fields = Arc::make_mut(fields);
             let old = fields.get(key).cloned().unwrap_or_default();
             fields.insert(key.clone(), assigned(&old, new, config));
+            true
         }
-        (Step::Index(index), Value::Array(items)) if *index <= MAX_ELEMENT => {
+        (Step::Index(index), Value::Array(items)) => {
+            if *index > MAX_ELEMENT {
+                return true;
+            }
             let items = Arc::make_mut(items);
             if items.len() <= *index {
                 items.resize(*index + 1, Value::Undefined);
             }
             items[*index] = assigned(&items[*index], new, config);
+            true
         }
-        _ => {}
+        _ => false,
     }
 }
 
@@ -186,10 +221,20 @@ pub fn merged(old: &Value, new: Value) -> Value {
     Value::from(in_javascript_order(merged))
 }
 
-/// A value as an any port shows it once its fields are rebuilt: each field that the schema names and whose value is
-/// falsy has the schema's default instead, or goes away when there is none. Stored flows rely on it.
-pub fn filled(value: Value, config: &PortConfig) -> Value {
-    let (PortKind::Object(schema), Value::Object(fields)) = (&config.kind, &value) else { return value };
+/// A value as an any port shows it, whose underlying type is given. Only objects have children there to be rebuilt.
+pub fn filled(value: Value, underlying: &PortConfig) -> Value {
+    if matches!(underlying.kind, PortKind::Object(_)) { rebuilt(value, underlying) } else { value }
+}
+
+/// A value as a port shows it once its children are rebuilt: each field that an object's schema names and whose value
+/// is falsy has the schema's default instead, or goes away when there is none. So it is for the objects within, those
+/// in lists included. Stored flows rely on it. Recursion ends with the configuration, whose depth is bounded.
+fn rebuilt(value: Value, config: &PortConfig) -> Value {
+    let (schema, fields) = match (&config.kind, &value) {
+        (PortKind::Object(schema), Value::Object(fields)) => (schema, fields),
+        (PortKind::Array(Some(items)), Value::Array(list)) => return rebuilt_items(&value, list, items.underlying()),
+        _ => return value,
+    };
     let mut changes: Vec<(&Arc<str>, Value)> = Vec::new();
     for (key, field) in schema {
         let before = fields.get(key).cloned().unwrap_or_default();
@@ -198,7 +243,7 @@ pub fn filled(value: Value, config: &PortConfig) -> Value {
         } else {
             field.default.as_ref().map_or(Value::Undefined, Value::from)
         };
-        let after = filled(after, field.underlying());
+        let after = rebuilt(after, field.underlying());
         if !before.is(&after) {
             changes.push((key, after));
         }
@@ -220,19 +265,45 @@ pub fn filled(value: Value, config: &PortConfig) -> Value {
     Value::from(in_javascript_order(object))
 }
 
-/// What a root port holds after its own node set it: as by an edge, but an any port is left as it is, and the
-/// objects in a list are filled by the list's item schema.
+/// The same list where no item changes.
+fn rebuilt_items(value: &Value, list: &[Value], items: &PortConfig) -> Value {
+    if !matches!(items.kind, PortKind::Object(_) | PortKind::Array(_)) {
+        return value.clone();
+    }
+    let after: Vec<Value> = list.iter().map(|item| rebuilt(item.clone(), items)).collect();
+    let same = list.iter().zip(&after).all(|(before, after)| before.is(after));
+    if same { value.clone() } else { Value::from(after) }
+}
+
+/// What a root port holds after its own node set it: as by an edge, but an any port is left as it is, and a list has
+/// new children, so that objects in it are filled.
 pub(super) fn set_by_node(old: &Value, new: Value, config: &PortConfig) -> Value {
-    match (&config.kind, &new) {
-        (PortKind::Object(_), _) => merged(old, new),
-        (PortKind::Array(Some(items)), Value::Array(list)) => {
-            let items = items.underlying();
-            if !matches!(items.kind, PortKind::Object(_)) {
-                return new;
-            }
-            Value::from(list.iter().map(|item| filled(item.clone(), items)).collect::<Vec<_>>())
-        }
+    match &config.kind {
+        PortKind::Object(_) => merged(old, new),
+        PortKind::Array(_) => rebuilt(new, config),
         _ => new,
+    }
+}
+
+/// Put a list in the place of another one wherever a value holds that very one. Lists are shared by all who hold them,
+/// so a change of one is a change for all.
+pub(super) fn replace_list(value: &mut Value, old: &Arc<Vec<Value>>, new: &Value) {
+    if !holds_list(value, old) {
+        return;
+    }
+    match value {
+        Value::Array(items) if Arc::ptr_eq(items, old) => *value = new.clone(),
+        Value::Array(items) => Arc::make_mut(items).iter_mut().for_each(|item| replace_list(item, old, new)),
+        Value::Object(fields) => Arc::make_mut(fields).values_mut().for_each(|field| replace_list(field, old, new)),
+        _ => {}
+    }
+}
+
+fn holds_list(value: &Value, list: &Arc<Vec<Value>>) -> bool {
+    match value {
+        Value::Array(items) => Arc::ptr_eq(items, list) || items.iter().any(|item| holds_list(item, list)),
+        Value::Object(fields) => fields.values().any(|field| holds_list(field, list)),
+        _ => false,
     }
 }
 
@@ -270,6 +341,47 @@ mod tests {
         let value = Value::from(&json!({"zero": 0, "empty": "", "kept": true, "beyond": 0, "inner": {"deep": 0}}));
         let expected = json!({"zero": 5, "kept": true, "beyond": 0, "inner": {"deep": 7}, "missing": "d"});
         assert_eq!(filled(value, &config).to_json(), expected);
+    }
+
+    #[test]
+    fn lists_of_nodes_have_their_items_filled_at_any_depth() {
+        let row = object_config(&[("n", PortKind::Number, None), ("t", PortKind::String, Some(json!("d")))]);
+        let rows = |items| PortConfig { kind: PortKind::Array(Some(Arc::new(items))), ..anything() };
+        let table = rows(rows(row.clone()));
+        let value = || Value::from(&json!([[{"n": 0, "t": "", "x": 0}, 0, {"n": 1, "t": "u"}], 5]));
+        let expected = json!([[{"t": "d", "x": 0}, 0, {"n": 1, "t": "u"}], 5]);
+        assert_eq!(set_by_node(&Value::Null, value(), &table).to_json(), expected);
+        // By an edge nothing is rebuilt, nor in an any port that stands for a list.
+        assert_eq!(assigned(&Value::Null, value(), &table).to_json(), value().to_json());
+        assert_eq!(filled(value(), &table).to_json(), value().to_json());
+        let object = object_config(&[("rows", rows(row).kind, None)]);
+        let value = Value::from(&json!({"rows": [{"n": 0, "t": "u"}]}));
+        assert_eq!(filled(value, &object).to_json(), json!({"rows": [{"t": "u"}]}));
+    }
+
+    #[test]
+    fn ports_below_something_absent_keep_their_value_to_themselves() {
+        let config = PortConfig { default: Some(json!("d")), ..anything() };
+        let path = [Step::Key("a".into()), Step::Key("b".into())];
+        let port = PortRef { node: 0, port: 1, path: path.into(), config: Arc::new(config) };
+        let mut orphans = Orphans::default();
+        let mut root = Value::from(&json!({"a": null}));
+        assert_eq!(orphans.value_of(&root, &port).to_json(), json!("d"));
+        orphans.set(&mut root, &port, "x".into());
+        orphans.set(&mut root, &port, "y".into());
+        assert_eq!((root.to_json(), orphans.value_of(&root, &port).to_json()), (json!({"a": null}), json!("y")));
+        let present = Value::from(&json!({"a": {}}));
+        assert!(matches!(orphans.value_of(&present, &port), Value::Undefined));
+    }
+
+    #[test]
+    fn a_shared_list_is_replaced_wherever_it_is_held() {
+        let list = Arc::new(vec![Value::from(1.0)]);
+        let shared = Value::Array(list.clone());
+        let mut holder =
+            Value::from(vec![Value::from(Object::from_iter([("a".into(), shared)])), Value::from(vec![1.0.into()])]);
+        replace_list(&mut holder, &list, &Value::from(2.0));
+        assert_eq!(holder.to_json(), json!([{"a": 2}, [1]])); // the second one only looks the same
     }
 
     #[test]

@@ -54,6 +54,37 @@ fn shown(value: &Value, kind: &PortKind) -> Value {
         (PortKind::Boolean, Value::Null) => Value::Bool(false),
         (PortKind::Array(_), Value::Null) => Value::from(Vec::new()),
         (PortKind::Number | PortKind::Object(_), Value::Null) => Value::Undefined,
+        (PortKind::Any(Some(inner)), _) => shown(value, &inner.kind),
         _ => value.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::flow::model::{Direction, PortConfig};
+
+    #[test]
+    fn an_any_port_shows_its_value_as_its_underlying_type_does() {
+        let carrying = |kind| {
+            let config = PortConfig {
+                id: "p".into(),
+                key: "p".into(),
+                kind,
+                direction: Direction::Input,
+                required: false,
+                default: None,
+                raw: Arc::default(),
+            };
+            PortKind::Any(Some(Arc::new(config)))
+        };
+        assert_eq!(shown(&Value::from(1e21), &carrying(PortKind::String)).to_json(), json!("1e+21"));
+        assert_eq!(shown(&Value::Null, &carrying(carrying(PortKind::Boolean))).to_json(), json!(false));
+        assert!(matches!(shown(&Value::Null, &carrying(PortKind::Number)), Value::Undefined));
+        assert_eq!(shown(&Value::from(1.0), &PortKind::Any(None)).to_json(), json!(1));
     }
 }

@@ -115,6 +115,14 @@ impl Value {
         }
     }
 
+    /// JavaScript's `===`: nothing is converted, composite values equal themselves only, 0 and −0 are the same.
+    pub fn strictly_equals(&self, other: &Value) -> bool {
+        match (self, other) {
+            (Value::Number(a), Value::Number(b)) => a == b,
+            _ => self.is(other),
+        }
+    }
+
     /// Whether lists and objects nest deeper than `limit` levels.
     pub fn nests_deeper(&self, limit: usize) -> bool {
         let below = |value: &Value| limit.checked_sub(1).is_none_or(|limit| value.nests_deeper(limit));

@@ -103,15 +103,7 @@ fn equals(left: &Value, right: &Value) -> bool {
     if let (Some(left), Some(right)) = (reading(left), reading(right)) {
         return left == right;
     }
-    match (left, right) {
-        (Value::Bool(left), Value::Bool(right)) => left == right,
-        (Value::Number(left), Value::Number(right)) => left == right,
-        (Value::String(left), Value::String(right)) => left == right,
-        (Value::Array(left), Value::Array(right)) => Arc::ptr_eq(left, right),
-        (Value::Object(left), Value::Object(right)) => Arc::ptr_eq(left, right),
-        (Value::Stream(left), Value::Stream(right)) => left.same(right),
-        _ => false,
-    }
+    left.strictly_equals(right)
 }
 
 fn order(left: &Value, right: &Value) -> Option<Ordering> {

@@ -145,8 +145,8 @@ impl Digits {
     fn fixed(self, places: usize) -> String {
         let places = places as i32; // at most MAX_PLACES
         let keep = self.point + places;
+        let mut text = self.sign().to_owned(); // also where nothing but zeros is left
         let number = self.rounded(keep);
-        let mut text = number.sign().to_owned();
         if number.point <= 0 {
             text.push('0');
         } else {
@@ -253,7 +253,9 @@ mod tests {
             (json!(1.005), 2, false, "1.01"),
             (json!(0.5), 0, false, "1"),
             (json!(0.4), 0, false, "0"),
-            (json!(-0.4), 0, false, "0"),
+            (json!(-0.4), 0, false, "-0"),
+            (json!(-0.04), 1, false, "-0.0"),
+            (json!(-0.0), 1, false, "0.0"),
             (json!(0.05), 1, false, "0.1"),
             (json!(0.04), 1, false, "0.0"),
             (json!(0.004), 2, false, "0.00"),

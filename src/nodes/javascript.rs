@@ -116,7 +116,8 @@ impl Engine {
     }
 }
 
-fn in_engine<T>(
+/// Do work in this thread's engine, for up to ten seconds; the token ends it earlier.
+pub(super) fn in_engine<T>(
     cancel: &CancellationToken,
     work: impl for<'js> FnOnce(&Ctx<'js>) -> rquickjs::Result<T>,
 ) -> Result<T, RegexpError> {

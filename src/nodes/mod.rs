@@ -3,7 +3,6 @@
 //! A node type is plain data ([`NodeType`]); its work is a function on a [`NodeRun`], which shows the node's
 //! port values and takes its effects. One file a category.
 
-mod arrays;
 mod control;
 mod data;
 mod decimal;
@@ -18,6 +17,7 @@ mod regexp;
 mod template;
 #[cfg(test)]
 mod testing;
+mod transforms;
 mod utilities;
 mod values;
 mod yaml;
@@ -103,14 +103,13 @@ impl Registry {
             control::TYPES,
             events::TYPES,
             group::TYPES,
-            arrays::TYPES,
             utilities::TYPES,
             deserializer::TYPES,
             http::TYPES,
             regexp::TYPES,
             template::TYPES,
         ];
-        for types in families {
+        for types in families.into_iter().chain(transforms::FAMILIES.iter().copied()) {
             types.iter().for_each(|node_type| registry.register(*node_type));
         }
         registry

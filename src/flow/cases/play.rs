@@ -14,7 +14,7 @@ use super::server::Server;
 use super::{Case, CaseError};
 use crate::flow::engine::{self, Abort, End, Outcome, RunOptions};
 use crate::flow::events::Event;
-use crate::flow::{Flow, Value, ports};
+use crate::flow::{Flow, Value};
 use crate::nodes::{FlowEvent, Registry, RunContext};
 
 /// How deep children may nest in a case.
@@ -239,7 +239,7 @@ fn nodes(flow: &Flow, outcome: &Outcome, touched: &Touched) -> JsonValue {
         }
         for id in touched.nested(&node.id) {
             let Some(port) = flow.port(&node.id, id).filter(|port| port.node == index) else { continue };
-            let value = ports::read(&ended.ports[port.port].1, &port.path);
+            let value = ended.orphans.value_of(&ended.ports[port.port].1, &port);
             if !matches!(value, Value::Undefined) {
                 shown.insert(id.to_owned(), marked(&value));
             }

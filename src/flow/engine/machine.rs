@@ -13,7 +13,7 @@ use crate::flow::engine::End;
 use crate::flow::events::{self, Data, Event, EventKind};
 use crate::flow::graph::{Binding, Source};
 use crate::flow::model::{
-    ERROR, ERROR_MESSAGE, EXECUTE, Edge, Flow, NodeIndex, PortKind, SUCCESS, SYSTEM_PORTS, Status,
+    ERROR, ERROR_MESSAGE, EXECUTE, Edge, Flow, NodeIndex, PortKind, PortRef, SUCCESS, SYSTEM_PORTS, Status, Step,
 };
 use crate::flow::snapshot::snapshot;
 use crate::flow::text::MAX_DEPTH;
@@ -370,8 +370,8 @@ impl<'a> Machine<'a> {
         match result {
             Ok(value) => {
                 let value = self.shadowed(edge, value);
+                self.put(edge, value);
                 let target = &mut self.state.nodes[edge.to.node];
-                ports::write(&mut target.values[edge.to.port], &edge.to.path, &edge.to.config, value);
                 target.version += 1;
                 self.announce(EventKind::EdgeTransferred, data.field("transferTime", &milliseconds(began)));
                 true
@@ -384,10 +384,10 @@ impl<'a> Machine<'a> {
     }
 
     /// A list that enters a port which stores elements: those keep their positions, and since the list is one and the
-    /// same for both ends, its source shows them too. Looks unintended, but it is what flows were tried out with.
+    /// same for all who hold it, they show them too. Looks unintended, but it is what flows were tried out with.
     fn shadowed(&mut self, edge: &Edge, value: Value) -> Value {
         let (Value::Array(incoming), PortKind::Array(_)) = (&value, &edge.to.config.kind) else { return value };
-        let stored = ports::read(&self.flow.nodes[edge.to.node].ports[edge.to.port].value, &edge.to.path);
+        let stored = self.stored(&edge.to, &edge.to.path);
         let count = stored.as_array().map_or(0, <[Value]>::len);
         if count == 0 {
             return value;
@@ -400,15 +400,40 @@ impl<'a> Machine<'a> {
             *item = element.clone();
         }
         let shared = Value::from(items);
-        let source = &mut self.state.nodes[edge.from.node].values[edge.from.port];
-        ports::write(source, &edge.from.path, &edge.from.config, shared.clone());
+        self.replace_list(incoming, &shared);
         shared
+    }
+
+    /// Set what an edge leads to. An element of a list that came by an edge is written in the list that others hold.
+    fn put(&mut self, edge: &Edge, value: Value) {
+        let PortRef { node, port, path, .. } = &edge.to;
+        let list = path.iter().position(|step| matches!(step, Step::Index(_))).map(|first| &path[..first]);
+        let held = |machine: &Machine| list.map(|list| ports::read(&machine.state.nodes[*node].values[*port], list));
+        let before = held(self);
+        let target = &mut self.state.nodes[*node];
+        target.orphans.set(&mut target.values[*port], &edge.to, value);
+        if let (Some(list), Some(Value::Array(before)), Some(after)) = (list, before, held(self)) {
+            let own = self.stored(&edge.to, list).is(&Value::Array(before.clone()));
+            if !own && !after.is(&Value::Array(before.clone())) {
+                self.replace_list(&before, &after);
+            }
+        }
+    }
+
+    /// What the flow stores at a path of a port.
+    fn stored(&self, port: &PortRef, path: &[Step]) -> Value {
+        ports::read(&self.flow.nodes[port.node].ports[port.port].value, path)
+    }
+
+    fn replace_list(&mut self, old: &Arc<Vec<Value>>, new: &Value) {
+        let values = self.state.nodes.iter_mut().flat_map(|node| node.values.iter_mut());
+        values.for_each(|value| ports::replace_list(value, old, new));
     }
 
     /// The value that an edge brings, if it may.
     fn carried(&self, index: usize) -> Result<Value, String> {
         let edge = &self.flow.edges[index];
-        let NodeState { status, values, .. } = &self.state.nodes[edge.from.node];
+        let NodeState { status, values, orphans, .. } = &self.state.nodes[edge.from.node];
         if !matches!(edge.from.port, ERROR | ERROR_MESSAGE) {
             let source = &self.flow.nodes[edge.from.node].id;
             if matches!(status, Status::Error | Status::Skipped | Status::Disposed) {
@@ -421,7 +446,7 @@ impl<'a> Machine<'a> {
                 return Err(format!("the success flag of its source node {source} is not set"));
             }
         }
-        let value = ports::read(&values[edge.from.port], &edge.from.path);
+        let value = orphans.value_of(&values[edge.from.port], &edge.from);
         if value.is_nullish() && edge.to.config.required {
             return Err(format!("it has no value for the required port {}", edge.to.config.id));
         }

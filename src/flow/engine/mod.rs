@@ -24,6 +24,7 @@ use self::crew::{Crew, Job, News, panic_text};
 use self::machine::{Begun, Machine, WorkEnd};
 use super::events::Event;
 use super::model::{Flow, Json, NodeIndex, Status};
+use super::ports::Orphans;
 use super::{Input, Value};
 use crate::nodes::{Behaviour, Effect, NodeRun, RunContext};
 
@@ -111,6 +112,8 @@ pub struct NodeOutcome {
     pub ran: bool,
     /// Its root ports by key, system ports first.
     pub ports: Vec<(Arc<str>, Value)>,
+    /// What its ports below something absent hold.
+    pub(in crate::flow) orphans: Orphans,
 }
 
 /// What became of a run.
@@ -233,6 +236,7 @@ impl Runner<'_> {
                 status: state.status,
                 ran: state.ran,
                 ports: node.ports.iter().map(|port| port.config.key.clone()).zip(state.values).collect(),
+                orphans: state.orphans,
             })
             .collect();
         let outputs = self.flow.outputs_of(&nodes);

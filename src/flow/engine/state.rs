@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::flow::Value;
 use crate::flow::model::{Flow, NodeIndex, Status};
+use crate::flow::ports::Orphans;
 
 /// An event that a node emitted; a child run is started for it afterwards.
 #[derive(Clone, Debug)]
@@ -45,6 +46,8 @@ pub(super) struct NodeState {
     pub version: u64,
     /// Values of its root ports, system ports first.
     pub values: Vec<Value>,
+    /// What ports below something absent hold.
+    pub orphans: Orphans,
     /// Connected ports that have no resolved source yet.
     pub unfed: usize,
     /// Members that have not ended.
@@ -75,6 +78,7 @@ impl RunState {
             status: node.status,
             version: node.version,
             values: node.ports.iter().map(|port| own(&port.value)).collect(),
+            orphans: Orphans::default(),
             unfed: links.targets.len(),
             open_members: links.members.len(),
             started: now,

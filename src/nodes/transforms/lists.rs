@@ -1,18 +1,12 @@
-//! Category `transforms`: lists and objects, as far as they are plain.
+//! Lists as they are: joined, cut, turned, and items taken by position.
 
-use std::sync::Arc;
-
-use super::port::{ANY, NUMBER, input, output, pass};
-use super::{Behaviour, NodeError, NodeRun, NodeType, PortSpec};
+use super::{LIST, LIST_OUT, transform};
 use crate::flow::Value;
 use crate::flow::number::number_text;
-use crate::flow::text::ordered_fields;
+use crate::nodes::port::{ANY, NUMBER, input, output, pass};
+use crate::nodes::{NodeError, NodeRun, NodeType};
 
-const LIST: &str =
-    r#"{"type":"array","itemConfig":{"type":"any"},"isMutable":true,"isSchemaMutable":true,"defaultValue":[]}"#;
-const LIST_OUT: &str = r#"{"type":"array","itemConfig":{"type":"any"},"isSchemaMutable":true,"defaultValue":[]}"#;
 const INTEGER: &str = r#"{"type":"number","defaultValue":0,"integer":true}"#;
-const OBJECT: &str = r#"{"type":"object","schema":{"properties":{}},"isSchemaMutable":true,"defaultValue":{}}"#;
 
 /// The types of this file.
 pub(super) const TYPES: &[NodeType] = &[
@@ -78,54 +72,9 @@ pub(super) const TYPES: &[NodeType] = &[
         },
         slice,
     ),
-    transform(
-        "ObjectKeysNode",
-        "The names of an object's fields",
-        const {
-            &[
-                pass("object", OBJECT),
-                output(
-                    "keys",
-                    r#"{"type":"array","itemConfig":{"type":"string","defaultValue":""},"defaultValue":[]}"#,
-                ),
-            ]
-        },
-        |run| {
-            let keys: Vec<_> =
-                fields(run.get("object")).into_iter().map(|(key, _)| Value::String(Arc::clone(key))).collect();
-            run.set("keys", keys);
-            Ok(())
-        },
-    ),
-    transform(
-        "ObjectValuesNode",
-        "The values of an object's fields",
-        const { &[pass("object", OBJECT), output("values", LIST_OUT)] },
-        |run| {
-            let values: Vec<_> = fields(run.get("object")).into_iter().map(|(_, value)| value.clone()).collect();
-            run.set("values", values);
-            Ok(())
-        },
-    ),
 ];
 
 const EMPTY: &str = r#"{"type":"boolean","defaultValue":true}"#;
-
-const fn transform(
-    name: &'static str,
-    about: &'static str,
-    ports: &'static [PortSpec],
-    work: fn(&mut NodeRun) -> Result<(), NodeError>,
-) -> NodeType {
-    NodeType {
-        name,
-        category: "transforms",
-        about,
-        ports,
-        behaviour: Behaviour::Pure(work),
-        disabled_auto_execution: false,
-    }
-}
 
 fn concat(run: &mut NodeRun) -> Result<(), NodeError> {
     let joined = [run.items("arrayA"), run.items("arrayB")].concat();
@@ -181,10 +130,6 @@ fn position(number: f64, length: usize) -> usize {
     (if whole < 0.0 { (length + whole).max(0.0) } else { whole.min(length) }) as usize
 }
 
-fn fields(value: &Value) -> Vec<(&Arc<str>, &Value)> {
-    value.as_object().map(ordered_fields).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -215,14 +160,6 @@ mod tests {
             ("ArrayLastNode", json!({"array": null}), "element", json!(null)),
             ("ArrayElementNode", json!({"array": five, "index": 3}), "element", json!(4)),
             ("ArrayElementNode", json!({"array": five, "index": 1.5}), "element", json!(null)),
-            (
-                "ObjectKeysNode",
-                json!({"object": {"b": 1, "10": 2, "2": 3, "a": 4}}),
-                "keys",
-                json!(["2", "10", "b", "a"]),
-            ),
-            ("ObjectKeysNode", json!({"object": [1]}), "keys", json!([])),
-            ("ObjectValuesNode", json!({"object": {"b": 1, "10": 2, "2": 3}}), "values", json!([3, 2, 1])),
         ] {
             assert_eq!(ports(node, &inputs)[port], expected, "{node} {inputs}");
         }

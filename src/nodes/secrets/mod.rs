@@ -29,7 +29,7 @@ const LEAST: usize = 8;
 /// Largest value, in bytes.
 const MOST: usize = 8 * 1024;
 /// All values together, in bytes: they are searched for in everything that comes in.
-const MOST_TOGETHER: usize = 128 * 1024;
+const MOST_TOGETHER: usize = 64 * 1024;
 /// Values that were replaced and are searched for all the same: they may still come back.
 const FORMER: usize = 32;
 /// What the worker itself is configured by is no flow's business, whatever `secrets.environment` says.

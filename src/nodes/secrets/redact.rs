@@ -169,16 +169,19 @@ fn forms(value: &str) -> Vec<Vec<u8>> {
             .replace('"', "&quot;")
             .replace('\'', "&#39;"),
     );
-    let mut forms: Vec<Vec<u8>> = forms.into_iter().map(String::into_bytes).collect();
-    // Within longer data, base64 of the same bytes comes in three shapes: the characters that hold no others' bits.
-    for before in 0..3 {
-        let bytes: Vec<u8> = std::iter::repeat_n(0, before).chain(value.bytes()).collect();
-        let inner = (before * 8).div_ceil(6)..bytes.len() * 8 / 6;
-        for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
-            forms.push(engine.encode(&bytes).as_bytes()[inner.clone()].to_vec());
+    let mut found: Vec<Vec<u8>> = forms.into_iter().map(String::into_bytes).collect();
+    // What base64 has may be a request that was written in one of these ways. Within longer data, base64 of the same bytes
+    // comes in three shapes: the characters that hold no others' bits.
+    for form in [value, json, &utf8_percent_encode(value, COMPONENT).to_string()] {
+        for before in 0..3 {
+            let bytes: Vec<u8> = std::iter::repeat_n(0, before).chain(form.bytes()).collect();
+            let inner = (before * 8).div_ceil(6)..bytes.len() * 8 / 6;
+            for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
+                found.push(engine.encode(&bytes).as_bytes()[inner.clone()].to_vec());
+            }
         }
     }
-    forms
+    found
 }
 
 /// JSON that keeps to ASCII, as some writers do.

@@ -190,21 +190,6 @@ impl Border<'_> {
         let resolved = self.secrets.text(text, form, self.url);
         resolved.map_err(|error| NodeError::new(format!("port `{port}`: {error}")))
     }
-
-    /// In the texts of a value, whatever they hold: the value is written as JSON afterwards.
-    fn json(&self, value: &mut serde_json::Value) -> Result<(), NodeError> {
-        match value {
-            serde_json::Value::String(text) => {
-                if let Cow::Owned(resolved) = self.text("body", text, Form::Plain)? {
-                    *text = resolved;
-                }
-                Ok(())
-            }
-            serde_json::Value::Array(items) => items.iter_mut().try_for_each(|item| self.json(item)),
-            serde_json::Value::Object(fields) => fields.values_mut().try_for_each(|field| self.json(field)),
-            _ => Ok(()),
-        }
-    }
 }
 
 fn header_map(lines: &IndexMap<&str, &str>, border: &Border) -> Result<HeaderMap, NodeError> {
@@ -235,7 +220,8 @@ fn sent_body(body: &str, lines: &IndexMap<&str, &str>, border: &Border) -> Resul
     }
     let wrong = |error: String| NodeError::new(format!("port `body` is no JSON, as `headers` says: {error}"));
     let mut json = serde_json::from_str(body).map_err(|error| wrong(error.to_string()))?;
-    border.json(&mut json)?;
+    let put = border.secrets.json(&mut json, border.url);
+    put.map_err(|error| NodeError::new(format!("port `body`: {error}")))?;
     compact(&json).map_err(wrong)
 }
 

@@ -13,6 +13,7 @@ mod group;
 mod http;
 pub(crate) mod javascript;
 mod math;
+mod mcp;
 pub mod outbound;
 mod port;
 mod regexp;
@@ -109,6 +110,7 @@ impl Registry {
             utilities::TYPES,
             deserializer::TYPES,
             http::TYPES,
+            mcp::TYPES,
             regexp::TYPES,
             template::TYPES,
         ];

@@ -18,7 +18,7 @@ use percent_encoding::utf8_percent_encode;
 use url::{Host, Url};
 
 pub use self::redact::{Redactor, Scrubber};
-pub use self::reference::{first, is_name, refers};
+pub use self::reference::{count, first, is_name, refers};
 
 use self::files::Files;
 use self::reference::{Piece, pieces};
@@ -148,6 +148,32 @@ impl Secrets {
             }
         }
         Ok(Cow::Owned(out))
+    }
+
+    /// Put values in place of the references in the texts of a JSON value; the name of one of them, if there is any.
+    /// The value must not nest deeply.
+    ///
+    /// # Errors
+    /// As [`Secrets::text`].
+    pub fn json(&self, value: &mut serde_json::Value, to: &Url) -> Result<Option<String>, SecretError> {
+        let mut found = None;
+        let put = |inner: &mut serde_json::Value| -> Result<(), SecretError> {
+            found = self.json(inner, to)?.or(found.take());
+            Ok(())
+        };
+        match value {
+            serde_json::Value::String(text) => {
+                let name = first(text).map(str::to_owned);
+                if let Cow::Owned(resolved) = self.text(text, Form::Plain, to)? {
+                    *text = resolved;
+                }
+                return Ok(name);
+            }
+            serde_json::Value::Array(items) => items.iter_mut().try_for_each(put)?,
+            serde_json::Value::Object(fields) => fields.values_mut().try_for_each(put)?,
+            _ => {}
+        }
+        Ok(found)
     }
 
     /// The URL with values in place of the references in its path and query.

@@ -33,6 +33,11 @@ pub fn first(text: &str) -> Option<&str> {
     })
 }
 
+/// How often a text refers to secrets.
+pub fn count(text: &str) -> usize {
+    pieces(text).filter(|piece| matches!(piece, Piece::Reference(_))).count()
+}
+
 /// The text in parts. What begins like a reference and has no name is text.
 pub(super) fn pieces(text: &str) -> impl Iterator<Item = Piece<'_>> {
     let mut rest = text;

@@ -12,11 +12,8 @@ mod support;
 use std::path::Path;
 
 use fireflow_worker::config::{self, Settings};
-use fireflow_worker::flow::Value;
 use fireflow_worker::nodes::outbound::Outbound;
 use fireflow_worker::nodes::secrets::Secrets;
-use fireflow_worker::nodes::{Behaviour, NodeRun, Registry, RunContext};
-use indexmap::IndexMap;
 use serde_json::{Value as Json, json};
 use servers::{Echo, TlsServer};
 use support::worker::PROGRAM;
@@ -34,26 +31,7 @@ fn outbound(toml: &str, environment: &[(&str, &str)]) -> Outbound {
 
 /// Run an HttpRequestNode: its ports, and its error.
 async fn fetch(outbound: &Outbound, inputs: Json) -> (Json, Option<String>) {
-    let registry = Registry::standard();
-    let node = registry.get("HttpRequestNode").unwrap();
-    let mut ports: IndexMap<_, _> = node
-        .ports
-        .iter()
-        .map(|port| {
-            let config: Json = serde_json::from_str(port.config).unwrap();
-            (port.key.into(), config.get("defaultValue").map_or(Value::Undefined, Value::from))
-        })
-        .collect();
-    for (key, value) in inputs.as_object().unwrap() {
-        ports.insert(key.as_str().into(), Value::from(value));
-    }
-    let context = RunContext { outbound: outbound.clone(), ..RunContext::default() };
-    let (sender, _effects) = tokio::sync::mpsc::unbounded_channel();
-    let mut run = NodeRun::new(ports, IndexMap::new(), context.into(), Default::default(), sender);
-    let Behaviour::Async(work) = node.behaviour else { panic!("it waits") };
-    let result = work(&mut run).await;
-    let ports = run.into_ports().iter().map(|(key, value)| (key.to_string(), value.to_json())).collect();
-    (Json::Object(ports), result.err().map(|error| error.to_string()))
+    support::node::run("HttpRequestNode", outbound, &inputs).await
 }
 
 /// The error of a GET request.

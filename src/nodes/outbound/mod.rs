@@ -1,8 +1,8 @@
 //! The way out: every node that speaks to the network goes through [`Outbound`], which keeps to `[outbound]`.
 //!
-//! - The host is judged by its name, and by each address that is connected to ([`policy`]); redirects are followed here,
-//!   one by one, so that each is judged as well ([`redirect`]).
-//! - Connecting, the attempt as a whole, and the sizes of what is sent and comes back have limits ([`reply`]).
+//! - The host is judged by its name, and by each address that is connected to (`policy`); redirects are followed here,
+//!   one by one, so that each is judged as well (`redirect`).
+//! - Connecting, the attempt as a whole, and the sizes of what is sent and comes back have limits (`reply`).
 //! - Secrets are put in by the node, and are taken out of what comes back ([`crate::nodes::secrets`]).
 
 mod address;

@@ -120,6 +120,19 @@ fn values_are_written_as_people_write_them() {
 }
 
 #[test]
+fn lists_come_from_variables_too_and_names_keep_their_case() {
+    let environment =
+        [("FIREFLOW__OUTBOUND__DENY", "10.0.0.0/8, *.example.com:80"), ("FIREFLOW__SECRETS__ENVIRONMENT", "API_TOKEN")];
+    let settings = load("[secrets.hosts]\nAPI_TOKEN = [\"a.example\"]\n", &environment, &[]).unwrap();
+    let deny: Vec<_> = settings.outbound.deny.iter().map(ToString::to_string).collect();
+    assert_eq!(deny, ["10.0.0.0/8", "*.example.com:80"]);
+    assert_eq!(settings.secrets.environment, ["API_TOKEN"]);
+    assert_eq!(settings.secrets.hosts["API_TOKEN"][0].to_string(), "a.example");
+    let proxied = load("[outbound]\nproxy = \"http://user:hush@proxy.example\"", &[], &[]).unwrap();
+    assert!(!format!("{proxied:?}").contains("hush"));
+}
+
+#[test]
 fn a_bad_file_is_told_where_it_is_bad_and_what_is_allowed() {
     for (toml, parts) in [
         ("[queue\nname = 1", &["worker.toml", "not valid TOML", "line 1"] as &[&str]),
@@ -149,6 +162,19 @@ fn a_bad_file_is_told_where_it_is_bad_and_what_is_allowed() {
         ("[database]\nschema = \"db;drop\"", &["database.schema", "a-z, 0-9 and _"]),
         ("[execution]\nstart = \"later\"", &["worker.toml: execution.start", "later", "immediate", "signal"]),
         ("[execution]\nmax_input = \"16 potatoes\"", &["worker.toml: execution.max_input"]),
+        (
+            "[outbound]\nallow = [\"ok.example\", \"http://x\"]",
+            &["worker.toml: outbound.allow[1]", "\"http://x\" names no hosts"],
+        ),
+        ("[outbound]\ndeny = \"all\"", &["worker.toml: outbound.deny", "sequence"]),
+        ("[outbound]\nproxy = \"user:hush@proxy\"", &["worker.toml: outbound.proxy", "http://"]),
+        ("[outbound]\ntimeout = \"25h\"", &["outbound.timeout", "\"24h\""]),
+        ("[outbound]\nmax_redirects = 101", &["outbound.max_redirects: 101 is not allowed; 0 to 100"]),
+        ("[outbound]\nmax_response = \"2GiB\"", &["worker.toml: outbound.max_response: 2147483648"]),
+        ("[secrets]\nenvironment = [\"*\"]", &["worker.toml: secrets.environment: \"*\" is not allowed"]),
+        ("[secrets]\nenvironment = [\"A B\"]", &["secrets.environment: \"A B\" is not allowed"]),
+        ("[secrets.hosts]\nA = [\"a.example\"]", &["secrets.hosts: there are no secrets to send"]),
+        ("[secrets]\nfolder = \"/x\"\n[secrets.hosts]\n\"A.B\" = []", &["secrets.hosts.A.B", "letters, digits"]),
         ("[log]\nlevel = \"fireflow=loud\"", &["worker.toml: log.level", "trace"]),
         ("[admin]\nlisten = \"here\"", &["worker.toml: admin.listen"]),
         ("queue = 3", &["worker.toml: queue", "[[queue]]"]),

@@ -1,10 +1,16 @@
 //! Log lines on stderr.
 
-use std::io::IsTerminal as _;
+use std::{
+    io::{self, IsTerminal as _, Write},
+    sync::OnceLock,
+};
 
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Log, LogFormat};
+use crate::{
+    config::{Log, LogFormat},
+    nodes::secrets::Redactor,
+};
 
 /// What stays out of the log, whatever is asked. At debug, the database driver logs the parameters of every statement, and
 /// the HTTP libraries the headers of requests: inputs, results, secrets. The pool complains of each connection that an
@@ -19,9 +25,34 @@ pub(super) fn start(log: &Log) {
         filter = filter.add_directive(quiet);
     }
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Lines).with_ansi(colour);
     let _ = match log.format {
         LogFormat::Text => builder.with_target(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
+}
+
+/// What takes secrets out of lines, once it is known.
+static REDACTOR: OnceLock<Redactor> = OnceLock::new();
+
+/// From now on, take secrets out of the log's lines. A second call does nothing.
+pub(super) fn without_secrets(redactor: Redactor) {
+    let _ = REDACTOR.set(redactor);
+}
+
+/// Lines to stderr. Each comes in one piece.
+struct Lines;
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match REDACTOR.get() {
+            Some(redactor) => io::stderr().write_all(&redactor.bytes(line))?,
+            None => io::stderr().write_all(line)?,
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }

@@ -27,6 +27,7 @@ impl Run {
         logs::start(&settings.log);
         let listener = settings.admin.clone();
         let worker = Worker::new(settings);
+        logs::without_secrets(worker.redactor());
         let signals = tokio::spawn(worker.shutdown().obey_signals()?);
         let id = worker.status().snapshot().worker;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), worker = id, "fireflow-worker starts");

@@ -114,6 +114,9 @@ fn typed(text: &str, like: Option<&Value>) -> Value {
     let parsed = match like {
         Some(Value::Number(_)) => text.trim().parse::<i64>().ok().map(Value::from),
         Some(Value::Bool(_)) => text.trim().parse::<bool>().ok().map(Value::from),
+        Some(Value::Array(_)) => {
+            Some(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(Value::from).collect())
+        }
         _ => None,
     };
     parsed.unwrap_or_else(|| text.into())

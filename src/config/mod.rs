@@ -7,8 +7,10 @@
 mod duration;
 mod error;
 mod layers;
+mod outbound;
 mod queues;
 mod rate;
+mod secrets;
 mod validate;
 
 use std::{net::SocketAddr, time::Duration};
@@ -17,7 +19,9 @@ use serde::{Deserialize, Serialize};
 
 pub use error::{ConfigError, Problem};
 pub use layers::{Overrides, Sources, load};
+pub use outbound::{HostRule, Hosts, NoHostRule, Outbound};
 pub use queues::Queues;
+pub use secrets::Secrets;
 
 /// All settings of a worker.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,6 +35,10 @@ pub struct Settings {
     pub worker: Worker,
     /// How an execution is run.
     pub execution: Execution,
+    /// Where nodes may connect to, and how much may pass.
+    pub outbound: Outbound,
+    /// What flows may refer to as a secret.
+    pub secrets: Secrets,
     /// The HTTP listener for probes and status.
     pub admin: Admin,
     /// Log lines.

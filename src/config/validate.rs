@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Problem, Queue, Settings, Sources};
+use super::{Outbound, Problem, Queue, Secrets, Settings, Sources};
 
 /// Longest name that fits the `varchar(255)` columns of the system schema.
 const NAME_MAX: usize = 255;
@@ -10,7 +10,7 @@ const NAME_MAX: usize = 255;
 /// Everything that is wrong, in the order of the sections.
 pub(super) fn problems(settings: &Settings, sources: &Sources) -> Vec<Problem> {
     let mut check = Check { sources, found: Vec::new() };
-    let Settings { database, queue, worker, execution, admin: _, log } = settings;
+    let Settings { database, queue, worker, execution, outbound, secrets, admin: _, log } = settings;
 
     let urls = [("database.url", Some(&database.url)), ("database.flows_url", database.flows_url.as_ref())];
     for (key, url) in urls.into_iter().filter_map(|(key, url)| Some((key, url?))) {
@@ -68,6 +68,9 @@ pub(super) fn problems(settings: &Settings, sources: &Sources) -> Vec<Problem> {
     check.range("execution.max_input", execution.max_input.as_u64(), 1024, crate::wire::MAX_PAYLOAD_BYTES as u64);
     check.range("execution.flow_cache", execution.flow_cache as u64, 0, 100_000);
 
+    check.outbound(outbound);
+    check.secrets(secrets);
+
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log.level) {
         check.wrong(
             "log.level",
@@ -113,6 +116,40 @@ impl Check<'_> {
         }
         self.duration(&key("polling_interval"), queue.polling_interval, "1ms", "10m");
         self.range(&key("weight"), queue.weight.into(), 1, 1000);
+    }
+
+    fn outbound(&mut self, outbound: &Outbound) {
+        if let Some(proxy) = &outbound.proxy {
+            let url = url::Url::parse(proxy).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+            // The URL may hold a password, so it isn't shown.
+            self.that(url.is_some(), "outbound.proxy", || {
+                "is no URL that starts with http:// or https://, such as \"http://proxy.example.com:3128\"".into()
+            });
+        }
+        self.duration("outbound.connect_timeout", outbound.connect_timeout, "10ms", "10m");
+        self.duration("outbound.timeout", outbound.timeout, "100ms", "24h");
+        self.range("outbound.max_redirects", outbound.max_redirects.into(), 0, 100);
+        const GIB: u64 = 1 << 30;
+        self.range("outbound.max_request", outbound.max_request.as_u64(), 1024, GIB);
+        self.range("outbound.max_response", outbound.max_response.as_u64(), 1024, GIB);
+        self.range("outbound.max_response_headers", outbound.max_response_headers.as_u64(), 1024, 1 << 20);
+    }
+
+    fn secrets(&mut self, secrets: &Secrets) {
+        for variable in &secrets.environment {
+            let name = variable.strip_suffix('*').unwrap_or(variable);
+            self.that(crate::nodes::secrets::is_name(name), "secrets.environment", || {
+                format!("\"{variable}\" is not allowed; a variable's name, or a beginning and `*`, such as \"FLOW_*\"")
+            });
+        }
+        for name in secrets.hosts.keys() {
+            self.that(crate::nodes::secrets::is_name(name), &format!("secrets.hosts.{name}"), || {
+                "no secret can have this name; letters, digits, `_` and `-`".into()
+            });
+        }
+        self.that(secrets.hosts.is_empty() || secrets.any(), "secrets.hosts", || {
+            "there are no secrets to send; set secrets.environment or secrets.folder".into()
+        });
     }
 
     fn range(&mut self, key: &str, value: u64, low: u64, high: u64) {

@@ -27,7 +27,7 @@ use crate::{
         Creation, Event, Value,
         engine::{self, Abort, End, RunOptions},
     },
-    nodes::{FlowEvent, RunContext},
+    nodes::{FlowEvent, RunContext, outbound::Outbound},
     sysdb::{ChildStart, Claimed, Finish, SysdbError, SystemDatabase, Taken, WorkflowId},
     wire::{Arguments, Failure, Format},
 };
@@ -56,8 +56,8 @@ pub struct Executor {
     pub executions: ExecutionStore,
     /// Flows.
     pub flows: FlowStore,
-    /// Client for nodes that speak HTTP.
-    pub http: reqwest::Client,
+    /// The way out for nodes that speak to the network.
+    pub outbound: Outbound,
     /// The worker's queues. Children go to their parent's; one that came by DBOS's internal queue has them on the first.
     pub queues: Vec<String>,
     /// What an execution may take.
@@ -310,7 +310,7 @@ impl Executor {
             depth: u32::try_from(row.depth).unwrap_or(0),
             is_child: row.parent_execution_id.is_some(),
             integration: (&row.integration).into(),
-            http: self.http.clone(),
+            outbound: self.outbound.clone(),
         };
         let (sender, receiver) = mpsc::channel(events::AHEAD);
         let abort = Abort::default();

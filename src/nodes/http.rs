@@ -1,23 +1,25 @@
 //! HttpRequestNode: one HTTP request, with retries when the network fails.
 //!
 //! Error texts end up in events and logs, so they name ports and never show a URL, a header's value or a body.
+//! References to secrets become values here, and only in what is sent: the ports keep the references.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use indexmap::IndexMap;
+use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Method, Response};
 use url::Url;
 
+use super::outbound::{self, Reply};
 use super::port::{NUMBER, TEXT, input, output};
+use super::secrets::{self, Form, Secrets};
 use super::utilities::utility;
 use super::{Behaviour, NodeError, NodeRun, NodeType};
 use crate::flow::Value;
 use crate::flow::number::trim;
 use crate::flow::text::json_text;
 
-/// The largest response body that is taken, in bytes.
-const MAX_RESPONSE: usize = 64 * 1024 * 1024;
 /// Limit in milliseconds until the response's head has arrived, when the port holds no number.
 const DEFAULT_TIMEOUT: f64 = 30_000.0;
 /// However many retries are asked for, the wait between two does not grow beyond this.
@@ -56,6 +58,8 @@ enum ResponseType {
 }
 
 async fn request(run: &mut NodeRun) -> Result<(), NodeError> {
+    let outbound = run.context().outbound.clone();
+    outbound.prepare().await.map_err(|error| NodeError::new(error.to_string()))?;
     let request = Request::read(run)?;
     let response_type = match run.text("responseType").as_str() {
         "text" => ResponseType::Text,
@@ -84,10 +88,7 @@ async fn request(run: &mut NodeRun) -> Result<(), NodeError> {
 
 /// A request that passed all checks.
 struct Request {
-    url: Url,
-    method: Method,
-    headers: HeaderMap,
-    body: Option<String>,
+    sent: outbound::Request,
     timeout: Duration,
 }
 
@@ -96,6 +97,10 @@ impl Request {
         let base = run.text("baseUri");
         if trim(&base).is_empty() {
             return Err(NodeError::new("port `baseUri` is empty; give it a URL such as https://example.org"));
+        }
+        if secrets::refers(&base) {
+            let text = "port `baseUri` refers to a secret; path, headers and body may, and the host is no secret";
+            return Err(NodeError::new(text));
         }
         let base = Url::parse(&base)
             .ok()
@@ -127,27 +132,28 @@ impl Request {
         // Resolving drops a path that the base has; stored flows count on it.
         let url = base.join(&path).map_err(|_| NodeError::new("port `path` makes no URL with port `baseUri`"))?;
         let lines = header_lines(&header_text);
-        let body = if has_body { Some(sent_body(&body, &lines)?) } else { None };
-        let mut headers = header_map(&lines)?;
+        let border = Border { secrets: run.context().outbound.secrets(), url: &url };
+        let secret_in_body = secrets::first(&body).filter(|_| has_body).map(str::to_owned);
+        let body = if has_body { Some(sent_body(&body, &lines, &border)?) } else { None };
+        let mut headers = header_map(&lines, &border)?;
         if body.is_some() && !headers.contains_key(CONTENT_TYPE) {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain;charset=UTF-8")); // as fetch does
         }
+        let url = border.secrets.url(&url).map_err(|error| NodeError::new(format!("port `path`: {error}")))?;
         let timeout = Duration::from_millis(run.finite("timeout", DEFAULT_TIMEOUT).max(0.0) as u64);
-        Ok(Request { url, method, headers, body, timeout })
+        let body = body.map(Into::into);
+        Ok(Request { sent: outbound::Request { url, method, headers, body, secret_in_body }, timeout })
     }
 
     /// Send until there is a response's head, at most `retries` times more.
-    async fn send(&self, run: &NodeRun, retries: u32) -> Result<Response, NodeError> {
+    async fn send(&self, run: &NodeRun, retries: u32) -> Result<Reply, NodeError> {
         let mut attempt = 0;
         loop {
-            let mut builder = run.context().http.request(self.method.clone(), self.url.clone());
-            builder = builder.headers(self.headers.clone());
-            if let Some(body) = &self.body {
-                builder = builder.body(body.clone());
-            }
-            let error = match tokio::time::timeout(self.timeout, builder.send()).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(error)) => describe(&error),
+            let outbound = &run.context().outbound;
+            let error = match tokio::time::timeout(self.timeout, outbound.send(self.sent.clone())).await {
+                Ok(Ok(reply)) => return Ok(reply),
+                Ok(Err(error)) if error.is_transient() => error.to_string(),
+                Ok(Err(error)) => return Err(NodeError::new(format!("the request failed: {error}"))),
                 Err(_) => format!(
                     "no response within {} ms; raise port `timeout` if the server is slow",
                     self.timeout.as_millis()
@@ -173,50 +179,70 @@ fn header_lines(text: &str) -> IndexMap<&str, &str> {
         .collect()
 }
 
-fn header_map(lines: &IndexMap<&str, &str>) -> Result<HeaderMap, NodeError> {
+/// Where secrets are put in, and for which URL.
+struct Border<'a> {
+    secrets: &'a Secrets,
+    url: &'a Url,
+}
+
+impl Border<'_> {
+    fn text<'t>(&self, port: &str, text: &'t str, form: Form) -> Result<Cow<'t, str>, NodeError> {
+        let resolved = self.secrets.text(text, form, self.url);
+        resolved.map_err(|error| NodeError::new(format!("port `{port}`: {error}")))
+    }
+}
+
+fn header_map(lines: &IndexMap<&str, &str>, border: &Border) -> Result<HeaderMap, NodeError> {
     let mut headers = HeaderMap::new();
-    for (name, value) in lines {
-        let parsed = HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::from_str(value).ok());
-        let Some((name, value)) = parsed else {
+    for (name, text) in lines {
+        let text = border.text("headers", text, Form::Plain)?;
+        let parsed = HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::from_str(&text).ok());
+        let Some((name, mut value)) = parsed else {
             let text = "port `headers` has a line that is no header; write `Name: value`, one a line";
             return Err(NodeError::new(text));
         };
+        value.set_sensitive(matches!(text, Cow::Owned(_)));
         headers.append(name, value);
     }
     Ok(headers)
 }
 
 /// The body as sent: JSON compactly when the headers say that it is JSON, all else as it is.
-fn sent_body(body: &str, lines: &IndexMap<&str, &str>) -> Result<String, NodeError> {
+fn sent_body(body: &str, lines: &IndexMap<&str, &str>, border: &Border) -> Result<String, NodeError> {
     if trim(body).is_empty() {
         return Ok(String::new());
     }
     let content_type = lines.get("Content-Type").or_else(|| lines.get("content-type"));
     if !content_type.is_some_and(|content_type| content_type.contains("application/json")) {
-        return Ok(body.to_owned());
+        let form = content_type.is_some_and(|content_type| content_type.contains("x-www-form-urlencoded"));
+        let form = if form { Form::Encoded } else { Form::Plain };
+        return Ok(border.text("body", body, form)?.into_owned());
     }
-    compact_json(body).map_err(|error| NodeError::new(format!("port `body` is no JSON, as `headers` says: {error}")))
+    let wrong = |error: String| NodeError::new(format!("port `body` is no JSON, as `headers` says: {error}"));
+    let mut json = serde_json::from_str(body).map_err(|error| wrong(error.to_string()))?;
+    let put = border.secrets.json(&mut json, border.url);
+    put.map_err(|error| NodeError::new(format!("port `body`: {error}")))?;
+    compact(&json).map_err(wrong)
 }
 
 fn compact_json(text: &str) -> Result<String, String> {
     let json: serde_json::Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    json_text(&Value::from(&json), false).map_err(|error| error.to_string())
+    compact(&json)
 }
 
-async fn receive(mut response: Response, response_type: ResponseType) -> Result<String, NodeError> {
-    let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let content_type = content_type.unwrap_or_default().to_lowercase();
+fn compact(json: &serde_json::Value) -> Result<String, String> {
+    json_text(&Value::from(json), false).map_err(|error| error.to_string())
+}
+
+async fn receive(mut response: Reply, response_type: ResponseType) -> Result<String, NodeError> {
+    let content_type = response.header(&CONTENT_TYPE).unwrap_or_default().to_lowercase();
     let mut body = Vec::new();
     let mut length = 0;
     loop {
         let chunk = response.chunk().await;
-        let chunk = chunk.map_err(|error| NodeError::new(format!("the response broke off: {}", describe(&error))))?;
+        let chunk = chunk.map_err(|error| NodeError::new(format!("the response broke off: {error}")))?;
         let Some(chunk) = chunk else { break };
         length += chunk.len();
-        if length > MAX_RESPONSE {
-            let text = format!("the response is larger than {MAX_RESPONSE} bytes; ask for less");
-            return Err(NodeError::new(text));
-        }
         if !matches!(response_type, ResponseType::Blob) {
             body.extend_from_slice(&chunk);
         }
@@ -233,27 +259,6 @@ async fn receive(mut response: Response, response_type: ResponseType) -> Result<
 fn decode(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned()
-}
-
-/// What went wrong, without the URL: it may hold credentials.
-fn describe(error: &reqwest::Error) -> String {
-    let kind = if error.is_connect() {
-        "could not connect"
-    } else if error.is_redirect() {
-        "too many redirects"
-    } else if error.is_timeout() {
-        "time is over"
-    } else if error.is_builder() {
-        return "the request can't be made".to_owned();
-    } else {
-        "the connection failed"
-    };
-    // The innermost cause is the one that says something, and comes from below HTTP.
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    if std::ptr::addr_eq(cause, error) { kind.to_owned() } else { format!("{kind}: {cause}") }
 }
 
 #[cfg(test)]
@@ -315,7 +320,7 @@ mod tests {
             "/loop" => axum::response::Redirect::temporary("/loop").into_response(),
             "/empty" => axum::http::StatusCode::NO_CONTENT.into_response(),
             "/never" => std::future::pending().await,
-            "/huge" => vec![b'x'; super::MAX_RESPONSE + 1].into_response(),
+            "/huge" => vec![b'x'; (64 << 20) + 1].into_response(),
             _ => (axum::http::StatusCode::NOT_FOUND, "nothing here").into_response(),
         }
     }

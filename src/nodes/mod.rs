@@ -12,8 +12,11 @@ mod group;
 mod http;
 pub(crate) mod javascript;
 mod math;
+mod mcp;
+pub mod outbound;
 mod port;
 mod regexp;
+pub mod secrets;
 mod template;
 #[cfg(test)]
 mod testing;
@@ -106,6 +109,7 @@ impl Registry {
             utilities::TYPES,
             deserializer::TYPES,
             http::TYPES,
+            mcp::TYPES,
             regexp::TYPES,
             template::TYPES,
         ];
@@ -153,8 +157,8 @@ pub struct RunContext {
     pub is_child: bool,
     /// The integration object of the execution.
     pub integration: Value,
-    /// Shared client for nodes that speak HTTP.
-    pub http: reqwest::Client,
+    /// The way out for nodes that speak to the network, and the secrets that flows may refer to.
+    pub outbound: outbound::Outbound,
 }
 
 /// What a node did besides setting its ports, in order.

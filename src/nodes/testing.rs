@@ -7,15 +7,13 @@ use serde_json::Value as Json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::outbound::Outbound;
 use super::{Behaviour, Effect, NodeError, NodeRun, Registry, RunContext};
 use crate::flow::Value;
 use crate::flow::model::PortConfig;
 
-/// One client for all: making one takes a while.
-static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
-    let _ = rustls::crypto::ring::default_provider().install_default(); // fails when another test was first
-    reqwest::Client::new()
-});
+/// One for all: making its client takes a while.
+static OUTBOUND: LazyLock<Outbound> = LazyLock::new(Outbound::default);
 
 /// What one execution of a node left.
 pub(super) struct Outcome {
@@ -58,7 +56,7 @@ impl Bench {
             depth: 0,
             is_child: false,
             integration: Value::Undefined,
-            http: HTTP.clone(),
+            outbound: OUTBOUND.clone(),
         };
         Bench { node, ports, configs: IndexMap::new(), cancel: CancellationToken::new(), context }
     }

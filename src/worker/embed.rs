@@ -5,7 +5,10 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 use super::{Drain, Phase, Shutdown, StartError, Status, lifecycle};
-use crate::config::Settings;
+use crate::{
+    config::Settings,
+    nodes::secrets::{Redactor, Secrets},
+};
 
 /// A worker that hasn't started.
 ///
@@ -24,6 +27,7 @@ use crate::config::Settings;
 #[derive(Debug)]
 pub struct Worker {
     settings: Settings,
+    secrets: Secrets,
     status: Arc<Status>,
     shutdown: Shutdown,
 }
@@ -33,7 +37,8 @@ impl Worker {
     pub fn new(settings: Settings) -> Worker {
         let id = super::Identity::of_this_process(settings.worker.id.as_deref()).id;
         let status = Arc::new(Status::new(&id, &settings.queue.names()));
-        Worker { settings, status, shutdown: Shutdown::new() }
+        let secrets = Secrets::new(&settings.secrets, environment());
+        Worker { settings, secrets, status, shutdown: Shutdown::new() }
     }
 
     /// Ended by this shutdown, which may end other things as well.
@@ -47,6 +52,11 @@ impl Worker {
         self.status.clone()
     }
 
+    /// What takes the secrets that its flows may refer to out of texts, such as the lines of a log.
+    pub fn redactor(&self) -> Redactor {
+        self.secrets.redactor()
+    }
+
     /// What ends it.
     pub fn shutdown(&self) -> Shutdown {
         self.shutdown.clone()
@@ -57,7 +67,7 @@ impl Worker {
     /// # Errors
     /// [`StartError`], before anything was claimed. Once the worker serves, it outlives the database going away.
     pub async fn run(self) -> Result<(), StartError> {
-        lifecycle::run(self.settings, self.status, self.shutdown).await
+        lifecycle::run(self.settings, self.secrets, self.status, self.shutdown).await
     }
 
     /// Run in a task of its own, on the runtime that this is called on.
@@ -117,4 +127,9 @@ impl RunningWorker {
             Err(error) => std::panic::resume_unwind(error.into_panic()), // never cancelled
         }
     }
+}
+
+/// The variables that are text.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }

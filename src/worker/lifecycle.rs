@@ -19,7 +19,11 @@ use crate::{
     config::Settings,
     durable::{Family, MailRoom, Slots, Stop},
     execution::{ExecutionStore, Executor, FlowStore, Limits},
-    nodes::Registry,
+    nodes::{
+        Registry,
+        outbound::{Outbound, SetupError},
+        secrets::Secrets,
+    },
     postgres,
     sysdb::{self, ClaimScope, Notifier, Standing, SysdbError, SystemDatabase, Writer},
     wire::Format,
@@ -45,8 +49,8 @@ pub enum StartError {
     #[error(transparent)]
     Database(#[from] SysdbError),
     /// The HTTP client of the nodes can't be made.
-    #[error("can't prepare the HTTP client: {0}; are the system's root certificates installed?")]
-    Http(#[source] reqwest::Error),
+    #[error(transparent)]
+    Outbound(#[from] SetupError),
 }
 
 impl StartError {
@@ -56,7 +60,7 @@ impl StartError {
             StartError::Connect(error) => error.is_transient(),
             StartError::Schema(error) => error.is_transient(),
             StartError::Lease(LeaseError::Database(error)) | StartError::Database(error) => error.is_transient(),
-            StartError::Lease(LeaseError::Held { .. }) | StartError::Http(_) => false,
+            StartError::Lease(LeaseError::Held { .. }) | StartError::Outbound(_) => false,
         }
     }
 }
@@ -65,11 +69,16 @@ impl StartError {
 ///
 /// # Errors
 /// [`StartError`], before anything was claimed. Once the worker serves, it outlives the database going away.
-pub(super) async fn run(settings: Settings, status: Arc<Status>, shutdown: Shutdown) -> Result<(), StartError> {
+pub(super) async fn run(
+    settings: Settings,
+    secrets: Secrets,
+    status: Arc<Status>,
+    shutdown: Shutdown,
+) -> Result<(), StartError> {
     let identity = Identity::of_this_process(settings.worker.id.as_deref());
-    let http = http_client()?;
+    let outbound = Outbound::new(&settings.outbound, secrets)?;
     let Some(database) = open(&settings, &shutdown).await? else { return Ok(()) };
-    serve(&settings, &identity, &database, &http, &status, &shutdown).await?;
+    serve(&settings, &identity, &database, &outbound, &status, &shutdown).await?;
     status.enter(Phase::Stopped);
     tracing::info!("stopped");
     Ok(())
@@ -115,7 +124,7 @@ async fn serve(
     settings: &Settings,
     identity: &Identity,
     database: &Database,
-    http: &reqwest::Client,
+    outbound: &Outbound,
     status: &Arc<Status>,
     shutdown: &Shutdown,
 ) -> Result<(), StartError> {
@@ -129,7 +138,7 @@ async fn serve(
         };
         match acquired {
             Ok(valid_until) => {
-                let parts = Parts { settings, database, leases: &leases, me: &me, http, status, shutdown };
+                let parts = Parts { settings, database, leases: &leases, me: &me, outbound, status, shutdown };
                 parts.work(valid_until).await;
             }
             Err(error) if first && !error.is_transient() => return Err(error),
@@ -197,7 +206,7 @@ struct Parts<'a> {
     database: &'a Database,
     leases: &'a Leases,
     me: &'a Identity,
-    http: &'a reqwest::Client,
+    outbound: &'a Outbound,
     status: &'a Arc<Status>,
     shutdown: &'a Shutdown,
 }
@@ -205,7 +214,7 @@ struct Parts<'a> {
 impl Parts<'_> {
     /// Dispatch and execute until the shutdown or the loss of the lease; then end everything that was started here.
     async fn work(&self, valid_until: Instant) {
-        let &Parts { settings, database, leases, me, http, status, shutdown } = self;
+        let &Parts { settings, database, leases, me, outbound, status, shutdown } = self;
         let claiming = CancellationToken::new(); // ends first
         let serving = CancellationToken::new(); // ends when no execution is left
         let tasks = TaskTracker::new(); // executions
@@ -224,7 +233,7 @@ impl Parts<'_> {
         services.spawn(listener.run(serving.clone()));
         let starter = Arc::new(Starter {
             sysdb: database.sysdb.clone(),
-            executor: executor(settings, database, http),
+            executor: executor(settings, database, outbound),
             writer,
             mail: mail.clone(),
             family: family.clone(),
@@ -389,22 +398,14 @@ async fn register_version(settings: &Settings, database: &SystemDatabase) -> Res
     Ok(())
 }
 
-/// Nodes share one client, and so its connections.
-fn http_client() -> Result<reqwest::Client, StartError> {
-    // One provider for all TLS of the process; an error only says that there is one already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let agent = concat!("fireflow-worker/", env!("CARGO_PKG_VERSION"));
-    reqwest::Client::builder().user_agent(agent).build().map_err(StartError::Http)
-}
-
-fn executor(settings: &Settings, database: &Database, http: &reqwest::Client) -> Executor {
+fn executor(settings: &Settings, database: &Database, outbound: &Outbound) -> Executor {
     let prefix = &database.prefix;
     let registry = Arc::new(Registry::standard());
     Executor {
         sysdb: database.sysdb.clone(),
         executions: ExecutionStore::new(database.pool.clone(), prefix),
         flows: FlowStore::new(database.flows.clone(), prefix, registry, settings.execution.flow_cache),
-        http: http.clone(),
+        outbound: outbound.clone(),
         queues: settings.queue.iter().map(|queue| queue.name.clone()).collect(),
         limits: Limits {
             start: settings.execution.start,

@@ -11,6 +11,7 @@ pub mod bench;
 pub mod client;
 pub mod flows;
 pub mod ledger;
+pub mod node;
 pub mod tripwire;
 pub mod worker;
 

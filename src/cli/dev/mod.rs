@@ -94,6 +94,7 @@ async fn serve(
     }
 
     let worker = Worker::new(settings.clone()).with_shutdown(shutdown.clone());
+    logs::without_secrets(worker.redactor());
     let status = worker.status();
     let mut listener = settings.admin.clone();
     let admin = match admin::start(&listener, status.clone()).await {

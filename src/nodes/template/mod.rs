@@ -44,6 +44,12 @@ fn handlebars(run: &mut NodeRun) -> Result<(), NodeError> {
     Ok(())
 }
 
+/// A template that is filled on the way to something else; without lines for the log.
+pub(super) fn fill(template: &str, variables: &crate::flow::Value) -> Result<String, String> {
+    let program = parse::parse(template).map_err(|error| error.to_string())?;
+    render::Renderer::new(variables.clone()).render(&program).map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value as Json, json};

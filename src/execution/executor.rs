@@ -17,7 +17,9 @@ use serde_json::{Value as Json, json};
 use tokio::sync::mpsc;
 
 use super::{
-    ExecutionRow, ExecutionStore, Failed, FlowStore, FlowsError, StoredFlow, Task, children, events,
+    ExecutionRow, ExecutionStore, Failed, FlowStore, FlowsError, StoredFlow, Task, children,
+    commands::{Commands, Life},
+    events,
     patience::patiently,
 };
 use crate::{
@@ -25,7 +27,7 @@ use crate::{
     durable::{Begun, DurableError, Step, Stop, Workflow},
     flow::{
         Creation, Event, Value,
-        engine::{self, Abort, End, RunOptions},
+        engine::{self, Abort, Debugger, End, RunOptions},
     },
     nodes::{FlowEvent, RunContext},
     sysdb::{ChildStart, Claimed, Finish, SysdbError, SystemDatabase, Taken, WorkflowId},
@@ -34,6 +36,8 @@ use crate::{
 
 /// Topic of the start signal.
 const START_TOPIC: &str = "START_SIGNAL";
+/// Kind of failure of an execution that was stopped.
+const STOPPED: &str = "ExecutionStopped";
 /// Deepest tree of executions, unless the task allows more.
 const MAX_DEPTH: u64 = 100;
 
@@ -87,6 +91,15 @@ impl Ending {
     }
 }
 
+/// What an earlier life left of a run.
+#[derive(Clone, Copy)]
+struct Earlier {
+    /// It was paused.
+    paused: bool,
+    /// There was one.
+    recovered: bool,
+}
+
 /// An execution, ready to run.
 struct Prepared {
     task: Task,
@@ -111,7 +124,9 @@ impl Executor {
             Ok(outcome) => return Ok(outcome),
             Err(Failed::Stopped(stop)) => stop,
             Err(Failed::Error(failure)) => {
-                match self.fail(claimed, &execution, workflow, &failure, Ending::Failed).await {
+                // Also when an earlier life has recorded the stop, and not come to its end.
+                let ending = if failure.name == STOPPED { Ending::Stopped } else { Ending::Failed };
+                match self.fail(claimed, &execution, workflow, &failure, ending).await {
                     Ok(outcome) => return Ok(outcome),
                     Err(stop) => stop,
                 }
@@ -120,7 +135,7 @@ impl Executor {
         // Still ours, and asked to end: it ends as stopped.
         let stopped = match stopped {
             Stop::Abort(reason) => {
-                let failure = Failure::new("ExecutionStopped", reason);
+                let failure = Failure::new(STOPPED, reason);
                 match self.fail(claimed, &execution, workflow, &failure, Ending::Stopped).await {
                     Ok(outcome) => return Ok(outcome),
                     Err(stop) => stop,
@@ -183,12 +198,18 @@ impl Executor {
             }
         }
 
+        // What an earlier life left paused comes back so.
+        let mut paused = row.status == "paused";
         if let Begun::Run(step) = workflow.begin("updateToRunning").await? {
             workflow.complete(step, &Json::Null, vec![self.executions.running(&row.id)]).await?;
+            paused = false;
         }
         let result = match workflow.begin("executeFlowAtomic").await? {
             Begun::Recorded(outcome) => outcome?,
-            Begun::Run(step) => self.run_flow(workflow, step, &task, &row, &flow).await?,
+            Begun::Run(step) => {
+                let earlier = Earlier { paused, recovered: claimed.has_history };
+                self.run_flow(workflow, step, &task, &row, &flow, earlier).await?
+            }
         };
         self.run_children(claimed, workflow, &result).await?;
         let last = match workflow.begin("updateToCompleted").await? {
@@ -291,19 +312,26 @@ impl Executor {
         task: &Task,
         row: &ExecutionRow,
         flow: &StoredFlow,
+        earlier: Earlier,
     ) -> Result<Json, Failed> {
         let invalid = |text: String| Box::new(Failure::new("InvalidInput", text));
         let ready =
             RunOptions::from_json(&row.options).map_err(|error| invalid(error.to_string())).and_then(|options| {
                 Ok((options, flow.flow.bind_inputs(&task.inputs).map_err(|error| invalid(error.to_string()))?))
             });
-        let (options, inputs) = match ready {
+        let (mut options, inputs) = match ready {
             Ok(ready) => ready,
             Err(failure) => {
                 workflow.fail(step, &failure).await?;
                 return Err(Failed::Error(failure));
             }
         };
+        options.debug |= task.debug;
+        if options.debug {
+            for id in options.breakpoints.iter().filter(|id| !flow.flow.has_node(id)) {
+                tracing::warn!(node = id, "there is no such node in the flow; its breakpoint is ignored");
+            }
+        }
         let context = RunContext {
             execution_id: row.id.as_str().into(),
             event: first_event(&row.external_events),
@@ -322,22 +350,37 @@ impl Executor {
             }
             published
         };
-        let run = engine::run(&flow.flow, &options, context, inputs, sender, &abort);
+        let debugger = if earlier.paused { Debugger::paused() } else { Debugger::new() };
         let control = workflow.control().clone();
+        let life = Life { workflow: &mut *workflow, step: &step, debugger: &debugger, paused: earlier.paused };
+        let mut commands = Commands::new(self, &row.id, life);
+        if options.debug || earlier.recovered {
+            commands.look_first().await?; // others are found at the next announcement, or within a second
+        }
+        let run = engine::run_debugged(&flow.flow, &options, context, inputs, sender, &abort, Some(&debugger));
         let mut work = std::pin::pin!(async { tokio::join!(run, publish) });
+        let mut refused = None;
         let (outcome, published) = tokio::select! {
+            biased; // an end counts, also when a command came at the same moment
             ended = &mut work => ended,
             stop = control.stopped() => {
                 abort.abort(stop.to_string().as_str());
                 work.await
             }
+            Err(error) = commands.obey() => {
+                abort.abort(error.to_string().as_str());
+                refused = Some(error);
+                work.await
+            }
         };
+        workflow.end_rest();
         if let Some(stop) = control.stop_reason() {
             if let Stop::Abort(reason) = stop {
-                workflow.fail(step, &Failure::new("ExecutionStopped", reason.as_str())).await?;
+                workflow.fail(step, &Failure::new(STOPPED, reason.as_str())).await?;
             }
             return Err(Failed::Stopped(stop.clone()));
         }
+        refused.map_or(Ok(()), Err)?;
         published?;
         match outcome.end {
             End::Completed => {

@@ -1,6 +1,7 @@
 //! `executeFireFlow`, the execution store and the flow store (SQL on the application tables).
 
 mod children;
+mod commands;
 mod events;
 mod executor;
 mod failure;

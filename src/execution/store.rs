@@ -47,6 +47,7 @@ pub struct ExecutionStore {
     select: Arc<str>,
     insert: Arc<str>,
     running: Arc<str>,
+    moved: Arc<str>,
     ended: Arc<str>,
     reopened: Arc<str>,
 }
@@ -81,6 +82,13 @@ impl ExecutionStore {
                 "UPDATE {table} e SET status = 'running', started_at = {now}, updated_at = {now}
                    FROM jsonb_to_recordset($1) AS r(id text)
                   WHERE e.id = r.id AND e.status NOT IN ('completed', 'failed', 'stopped')"
+            )
+            .into(),
+            // Between running and paused, and from nowhere else.
+            moved: format!(
+                "UPDATE {table} e SET status = r.status, updated_at = {now}
+                   FROM jsonb_to_recordset($1) AS r(id text, status text, was text)
+                  WHERE e.id = r.id AND e.status = r.was"
             )
             .into(),
             ended: format!(
@@ -136,6 +144,18 @@ impl ExecutionStore {
     /// Status running.
     pub fn running(&self, id: &str) -> ApplicationWrite {
         ApplicationWrite { statement: self.running.clone(), row: json!({"id": id}) }
+    }
+
+    /// Running → paused.
+    pub fn paused(&self, id: &str) -> ApplicationWrite {
+        let row = json!({"id": id, "status": "paused", "was": "running"});
+        ApplicationWrite { statement: self.moved.clone(), row }
+    }
+
+    /// Paused → running.
+    pub fn resumed(&self, id: &str) -> ApplicationWrite {
+        let row = json!({"id": id, "status": "running", "was": "paused"});
+        ApplicationWrite { statement: self.moved.clone(), row }
     }
 
     /// Status completed.

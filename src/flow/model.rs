@@ -295,6 +295,11 @@ impl Flow {
         &self.metadata_text
     }
 
+    /// Whether it has a node of this id.
+    pub fn has_node(&self, id: &str) -> bool {
+        self.nodes.iter().any(|node| *node.id == *id)
+    }
+
     /// How many nodes it has.
     pub fn node_count(&self) -> usize {
         self.nodes.len()

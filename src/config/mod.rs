@@ -181,6 +181,19 @@ pub enum Start {
     Signal,
 }
 
+/// Which content of its flow an execution begins with. One that has begun keeps its content in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FlowVersion {
+    /// That of the version which its task names, where it is still kept; else the newest, with a warning.
+    #[default]
+    Kept,
+    /// That of the version which its task names; where it isn't kept, the execution fails.
+    Strict,
+    /// The newest, whatever the task names.
+    Newest,
+}
+
 /// `[execution]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -203,6 +216,8 @@ pub struct Execution {
     pub max_input: bytesize::ByteSize,
     /// Flows kept parsed in memory.
     pub flow_cache: usize,
+    /// What an execution runs whose flow was edited after it was enqueued.
+    pub flow_version: FlowVersion,
 }
 
 impl Default for Execution {
@@ -216,6 +231,7 @@ impl Default for Execution {
             max_recovery_attempts: 100,
             max_input: bytesize::ByteSize::mib(16),
             flow_cache: 128,
+            flow_version: FlowVersion::default(),
         }
     }
 }

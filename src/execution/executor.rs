@@ -14,17 +14,17 @@
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    ExecutionRow, ExecutionStore, Failed, FlowStore, FlowsError, StoredFlow, Task, children,
+    ExecutionRow, ExecutionStore, Failed, FlowStore, FlowVersions, FlowsError, StoredFlow, Task, children,
     commands::{Commands, Life},
     events,
     patience::patiently,
 };
 use crate::{
-    config::Start,
-    durable::{Begun, DurableError, Step, Stop, Workflow},
+    config::{FlowVersion, Start},
+    durable::{Begun, Control, DurableError, Step, Stop, Workflow},
     flow::{
         Creation, Event, Value,
         engine::{self, Abort, Debugger, End, RunOptions},
@@ -60,6 +60,10 @@ pub struct Executor {
     pub executions: ExecutionStore,
     /// Flows.
     pub flows: FlowStore,
+    /// The contents that executions began with.
+    pub versions: FlowVersions,
+    /// Which content an execution begins with.
+    pub flow_version: FlowVersion,
     /// Client for nodes that speak HTTP.
     pub http: reqwest::Client,
     /// The worker's queues. Children go to their parent's; one that came by DBOS's internal queue has them on the first.
@@ -183,12 +187,17 @@ impl Executor {
                 depth: u32::try_from(row.depth).unwrap_or(0),
             },
         );
-        let rows = if exists { Vec::new() } else { vec![self.executions.create(&row)] };
-        // A fork brings the first steps of another execution along, but not its row.
-        if !exists && workflow.recorded_name(0).is_some() {
+        let began = Instant::now();
+        let mut rows = if exists { Vec::new() } else { vec![self.executions.create(&row)] };
+        if row.pinned.as_deref() != Some(&*flow.hash) {
+            rows.extend(self.versions.pin(workflow.owner().id.as_str(), &flow));
+        }
+        // A fork brings the first steps of another execution along, but not its row; and another worker pins nothing.
+        if !rows.is_empty() && workflow.recorded_name(0).is_some() {
             workflow.write_rows(rows.clone()).await?;
         }
         workflow.write_stream(&events::STREAM.into(), events::row(&created, &row.id), rows).await?;
+        self.versions.has_stored(&flow, began);
 
         if row.parent_execution_id.is_none() && self.waits_for_start(workflow) {
             let signal = workflow.receive(START_TOPIC, self.limits.start_timeout).await?;
@@ -217,14 +226,16 @@ impl Executor {
             Begun::Recorded(_) => None,
         };
         let finish = Finish { outcome: Ok(self.format(claimed)?.encode_value(&result)), legacy: claimed.legacy };
-        workflow.finish(last, vec![self.executions.completed(&row.id)], finish).await?;
+        let rows = vec![self.executions.completed(&row.id), self.versions.unpin(workflow.owner().id.as_str())];
+        workflow.finish(last, rows, finish).await?;
         Ok("completed")
     }
 
     /// Read the execution's row and the flow. Nothing is recorded yet.
     async fn prepare(&self, id: &str, task: Task, workflow: &mut Workflow) -> Result<Prepared, Failed> {
         let control = &workflow.control().clone();
-        let row = patiently(control, || self.executions.get(id))
+        let own = workflow.owner().id.clone();
+        let row = patiently(control, || self.executions.get(id, own.as_str()))
             .await?
             .map_err(|error| Failed::error("DatabaseError", error.to_string()))?;
         if let Some(row) = row.as_ref().filter(|row| row.has_ended()) {
@@ -246,17 +257,16 @@ impl Executor {
                 format!("there is no execution \"{id}\", and the task names no flow"),
             ));
         };
-        let flow = patiently(control, || self.flows.get(&flow_id)).await?.map_err(|error| match error {
-            FlowsError::Unknown(_) => Failed::error("UnknownFlow", error.to_string()),
-            error => Failed::error("FlowError", error.to_string()),
-        })?;
+        let flow = self.flow(control, &flow_id, &task, row.as_ref()).await?;
         let exists = row.is_some();
         let row = match row {
             Some(row) => row,
             None => {
                 // What the task of a plain enqueue says, or what the execution that this one is a fork of has.
                 let source = match task.execution_id.as_deref().filter(|source| *source != id) {
-                    Some(source) => patiently(control, || self.executions.get(source)).await?.unwrap_or_default(),
+                    Some(source) => {
+                        patiently(control, || self.executions.get(source, source)).await?.unwrap_or_default()
+                    }
                     None => None,
                 };
                 let (options, integration, events) = match source {
@@ -274,6 +284,7 @@ impl Executor {
                     options: options.unwrap_or_else(|| json!({})),
                     integration: integration.unwrap_or_else(|| json!({})),
                     external_events: events.unwrap_or_else(|| json!([])),
+                    pinned: None,
                 }
             }
         };
@@ -285,6 +296,62 @@ impl Executor {
             ));
         }
         Ok(Prepared { task, row, exists, flow })
+    }
+
+    /// The flow that an execution runs: the content that it began with; else, where it begins now, the version that its
+    /// task names, or the newest.
+    async fn flow(
+        &self,
+        control: &Control,
+        id: &str,
+        task: &Task,
+        row: Option<&ExecutionRow>,
+    ) -> Result<StoredFlow, Failed> {
+        let failed = |error: FlowsError| match error {
+            FlowsError::Unknown(_) => Failed::error("UnknownFlow", error.to_string()),
+            error => Failed::error("FlowError", error.to_string()),
+        };
+        if let Some(hash) = row.and_then(|row| row.pinned.as_deref()) {
+            match patiently(control, || self.versions.content(hash)).await?.map_err(failed)? {
+                Some(flow) => return Ok(flow),
+                None if self.flow_version == FlowVersion::Strict => {
+                    let text = format!(
+                        "the content of flow \"{id}\" that this execution began with is gone; enqueue it again"
+                    );
+                    return Err(Failed::error("FlowVersionGone", text));
+                }
+                None => tracing::warn!(flow = id, hash, "the content that this execution began with is gone"),
+            }
+        }
+        let newest = patiently(control, || self.flows.get(id)).await?.map_err(failed)?;
+        let Some(named) = task.flow_version.filter(|_| self.flow_version != FlowVersion::Newest) else {
+            return Ok(newest);
+        };
+        // A child's task names the version in the document, which lags behind the row's.
+        let is_child = row.is_some_and(|row| row.parent_execution_id.is_some());
+        let in_document = newest.flow.version().and_then(|version| i64::try_from(version).ok());
+        if named == i64::from(newest.version) || (is_child && in_document == Some(named)) {
+            return Ok(newest);
+        }
+        if let Some(kept) = patiently(control, || self.versions.version(id, named)).await?.map_err(failed)? {
+            tracing::info!(flow = id, version = named, newest = newest.version, "an earlier version of the flow runs");
+            return Ok(kept);
+        }
+        let newest_version = newest.version;
+        if self.flow_version == FlowVersion::Strict {
+            let text = format!(
+                "the task names version {named} of flow \"{id}\", which is at {newest_version}, and no copy of {named} is \
+                 kept; enqueue it again, or set execution.flow_version to \"kept\" or \"newest\""
+            );
+            return Err(Failed::error("FlowVersionGone", text));
+        }
+        tracing::warn!(
+            flow = id,
+            version = named,
+            newest = newest_version,
+            "no copy of the version that the task names is kept; the newest runs"
+        );
+        Ok(newest)
     }
 
     fn task(&self, claimed: &Claimed) -> Result<Task, Failed> {
@@ -385,7 +452,10 @@ impl Executor {
         match outcome.end {
             End::Completed => {
                 let children = children::of(row, task, flow, &outcome.emitted);
-                let rows = children.iter().map(|child| self.executions.create(&child.row)).collect();
+                let rows = children.iter().map(|child| self.executions.create(&child.row));
+                // They run what their parent runs.
+                let pins = children.iter().map(|child| self.versions.pin_stored(&child.row.id, flow));
+                let rows = rows.chain(pins).collect();
                 let tasks: Vec<Json> = children.into_iter().map(|child| child.task).collect();
                 let result = json!({
                     "executionId": row.id,
@@ -487,7 +557,8 @@ impl Executor {
             Ending::Failed => self.executions.failed(execution, &failure.message),
             Ending::Stopped => self.executions.stopped(execution, &failure.message),
         };
-        workflow.finish(last, vec![row], finish).await
+        let rows = vec![row, self.versions.unpin(workflow.owner().id.as_str())];
+        workflow.finish(last, rows, finish).await
     }
 
     fn format(&self, claimed: &Claimed) -> Result<Format, Failed> {

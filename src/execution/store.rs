@@ -31,6 +31,8 @@ pub struct ExecutionRow {
     pub integration: Json,
     /// External events; the first one becomes the run's event.
     pub external_events: Json,
+    /// Hash of the content that its workflow began with.
+    pub pinned: Option<String>,
 }
 
 impl ExecutionRow {
@@ -56,6 +58,7 @@ impl ExecutionStore {
     /// `<prefix>executions` in this database.
     pub fn new(pool: Pool, prefix: &Prefix) -> ExecutionStore {
         let table = prefix.table("executions");
+        let pins = prefix.table("flow_pins");
         // The columns are timestamps without time zone, in UTC.
         let now = "now() AT TIME ZONE 'utc'";
         ExecutionStore {
@@ -63,7 +66,8 @@ impl ExecutionStore {
             select: format!(
                 "SELECT id, flow_id, owner_id, root_execution_id, parent_execution_id, status, execution_depth,
                         COALESCE(options, '{{}}') AS options, COALESCE(integration, '{{}}') AS integration,
-                        COALESCE(external_events, '[]') AS external_events
+                        COALESCE(external_events, '[]') AS external_events,
+                        (SELECT p.hash FROM {pins} p WHERE p.workflow_id = $2) AS pinned
                    FROM {table} WHERE id = $1"
             )
             .into(),
@@ -107,11 +111,11 @@ impl ExecutionStore {
         }
     }
 
-    /// An execution's row, if there is one.
-    pub async fn get(&self, id: &str) -> Result<Option<ExecutionRow>, SysdbError> {
+    /// An execution's row, if there is one, with what its workflow is pinned to.
+    pub async fn get(&self, id: &str, workflow: &str) -> Result<Option<ExecutionRow>, SysdbError> {
         let client = self.pool.get().await?;
         let statement = client.prepare_cached(&self.select).await?;
-        let Some(row) = client.query_opt(&statement, &[&id]).await? else { return Ok(None) };
+        let Some(row) = client.query_opt(&statement, &[&id, &workflow]).await? else { return Ok(None) };
         Ok(Some(ExecutionRow {
             id: row.try_get("id")?,
             flow_id: row.try_get("flow_id")?,
@@ -123,6 +127,7 @@ impl ExecutionStore {
             options: row.try_get("options")?,
             integration: row.try_get("integration")?,
             external_events: row.try_get("external_events")?,
+            pinned: row.try_get("pinned")?,
         }))
     }
 

@@ -209,9 +209,11 @@ impl Parts<'_> {
         let listener = postgres::Listener::new(database.settings.clone(), &[sysdb::MESSAGES]);
         services.spawn(mail.clone().run(database.sysdb.clone(), listener.subscribe(), serving.clone()));
         services.spawn(listener.run(serving.clone()));
+        let executor = executor(settings, database, http);
+        let versions = executor.versions.clone();
         let starter = Arc::new(Starter {
             sysdb: database.sysdb.clone(),
-            executor: executor(settings, database, http),
+            executor,
             writer,
             mail: mail.clone(),
             family: family.clone(),
@@ -226,6 +228,7 @@ impl Parts<'_> {
             lease: settings.worker.lease,
             running: running.clone(),
             mail,
+            versions,
             status: status.clone(),
         };
         services.spawn(chores.run(serving.clone()));
@@ -387,10 +390,13 @@ fn http_client() -> Result<reqwest::Client, StartError> {
 fn executor(settings: &Settings, database: &Database, http: &reqwest::Client) -> Executor {
     let prefix = &database.prefix;
     let registry = Arc::new(Registry::standard());
+    let flows = FlowStore::new(database.flows.clone(), prefix, registry, settings.execution.flow_cache);
     Executor {
         sysdb: database.sysdb.clone(),
         executions: ExecutionStore::new(database.pool.clone(), prefix),
-        flows: FlowStore::new(database.flows.clone(), prefix, registry, settings.execution.flow_cache),
+        versions: flows.versions(database.pool.clone(), prefix),
+        flow_version: settings.execution.flow_version,
+        flows,
         http: http.clone(),
         queues: settings.queue.iter().map(|queue| queue.name.clone()).collect(),
         limits: Limits {

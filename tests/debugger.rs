@@ -142,11 +142,13 @@ async fn a_stop_ends_a_paused_execution_and_a_running_one() {
     // A worker that died after it recorded the stop: the next life ends what it began.
     bench.client.sql().batch_execute("BEGIN").await.unwrap();
     bench.client.enqueue("EX3", "echo", json!({})).await;
-    let recorded =
-        "INSERT INTO dbos.operation_outputs (workflow_uuid, function_id, function_name, output, error, serialization)
-                    SELECT 'EX3', function_id, function_name, output, error, serialization FROM dbos.operation_outputs
-                     WHERE workflow_uuid = 'EX1' AND function_id < 3";
-    assert_eq!(bench.client.execute(recorded, &[]).await, 3);
+    let columns =
+        "function_id, function_name, output, error, serialization, started_at_epoch_ms, completed_at_epoch_ms";
+    let recorded = format!(
+        "INSERT INTO dbos.operation_outputs (workflow_uuid, {columns})
+         SELECT 'EX3', {columns} FROM dbos.operation_outputs WHERE workflow_uuid = 'EX1' AND function_id < 3"
+    );
+    assert_eq!(bench.client.execute(&recorded, &[]).await, 3);
     bench.client.sql().batch_execute("COMMIT").await.unwrap();
     assert_eq!(bench.client.until_execution("EX3", "stopped").await.as_deref(), Some("asked by the test"));
     assert_eq!(bench.client.steps("EX3").await.last().unwrap().name, "updateToStopped");

@@ -207,7 +207,7 @@ pub struct Execution {
     /// How long it waits.
     #[serde(with = "duration")]
     pub start_timeout: Duration,
-    /// Executions that may wait for their signal at once in this process.
+    /// Executions that may wait for their signal, or rest in a pause, at once in this process.
     pub max_waiting: u32,
     /// Times that an execution is started again after a crash before it is parked
     /// (`MAX_RECOVERY_ATTEMPTS_EXCEEDED`).

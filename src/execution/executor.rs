@@ -17,14 +17,14 @@ use serde_json::{Value as Json, json};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    ExecutionRow, ExecutionStore, Failed, FlowStore, FlowVersions, FlowsError, StoredFlow, Task, children,
+    ExecutionRow, ExecutionStore, Failed, FlowStore, FlowVersions, StoredFlow, Task, children,
     commands::{Commands, Life},
     events,
     patience::patiently,
 };
 use crate::{
     config::{FlowVersion, Start},
-    durable::{Begun, Control, DurableError, Step, Stop, Workflow},
+    durable::{Begun, DurableError, Step, Stop, Workflow},
     flow::{
         Creation, Event, Value,
         engine::{self, Abort, Debugger, End, RunOptions},
@@ -189,7 +189,8 @@ impl Executor {
         );
         let began = Instant::now();
         let mut rows = if exists { Vec::new() } else { vec![self.executions.create(&row)] };
-        if row.pinned.as_deref() != Some(&*flow.hash) {
+        let is_new = row.pinned.as_deref() != Some(&*flow.hash);
+        if is_new {
             rows.extend(self.versions.pin(workflow.owner().id.as_str(), &flow));
         }
         // A fork brings the first steps of another execution along, but not its row; and another worker pins nothing.
@@ -197,7 +198,9 @@ impl Executor {
             workflow.write_rows(rows.clone()).await?;
         }
         workflow.write_stream(&events::STREAM.into(), events::row(&created, &row.id), rows).await?;
-        self.versions.has_stored(&flow, began);
+        if is_new {
+            self.versions.has_stored(&flow, began);
+        }
 
         if row.parent_execution_id.is_none() && self.waits_for_start(workflow) {
             let signal = workflow.receive(START_TOPIC, self.limits.start_timeout).await?;
@@ -298,62 +301,6 @@ impl Executor {
         Ok(Prepared { task, row, exists, flow })
     }
 
-    /// The flow that an execution runs: the content that it began with; else, where it begins now, the version that its
-    /// task names, or the newest.
-    async fn flow(
-        &self,
-        control: &Control,
-        id: &str,
-        task: &Task,
-        row: Option<&ExecutionRow>,
-    ) -> Result<StoredFlow, Failed> {
-        let failed = |error: FlowsError| match error {
-            FlowsError::Unknown(_) => Failed::error("UnknownFlow", error.to_string()),
-            error => Failed::error("FlowError", error.to_string()),
-        };
-        if let Some(hash) = row.and_then(|row| row.pinned.as_deref()) {
-            match patiently(control, || self.versions.content(hash)).await?.map_err(failed)? {
-                Some(flow) => return Ok(flow),
-                None if self.flow_version == FlowVersion::Strict => {
-                    let text = format!(
-                        "the content of flow \"{id}\" that this execution began with is gone; enqueue it again"
-                    );
-                    return Err(Failed::error("FlowVersionGone", text));
-                }
-                None => tracing::warn!(flow = id, hash, "the content that this execution began with is gone"),
-            }
-        }
-        let newest = patiently(control, || self.flows.get(id)).await?.map_err(failed)?;
-        let Some(named) = task.flow_version.filter(|_| self.flow_version != FlowVersion::Newest) else {
-            return Ok(newest);
-        };
-        // A child's task names the version in the document, which lags behind the row's.
-        let is_child = row.is_some_and(|row| row.parent_execution_id.is_some());
-        let in_document = newest.flow.version().and_then(|version| i64::try_from(version).ok());
-        if named == i64::from(newest.version) || (is_child && in_document == Some(named)) {
-            return Ok(newest);
-        }
-        if let Some(kept) = patiently(control, || self.versions.version(id, named)).await?.map_err(failed)? {
-            tracing::info!(flow = id, version = named, newest = newest.version, "an earlier version of the flow runs");
-            return Ok(kept);
-        }
-        let newest_version = newest.version;
-        if self.flow_version == FlowVersion::Strict {
-            let text = format!(
-                "the task names version {named} of flow \"{id}\", which is at {newest_version}, and no copy of {named} is \
-                 kept; enqueue it again, or set execution.flow_version to \"kept\" or \"newest\""
-            );
-            return Err(Failed::error("FlowVersionGone", text));
-        }
-        tracing::warn!(
-            flow = id,
-            version = named,
-            newest = newest_version,
-            "no copy of the version that the task names is kept; the newest runs"
-        );
-        Ok(newest)
-    }
-
     fn task(&self, claimed: &Claimed) -> Result<Task, Failed> {
         let Some(inputs) = &claimed.inputs else {
             return Err(match claimed.inputs_size {
@@ -395,8 +342,10 @@ impl Executor {
         };
         options.debug |= task.debug;
         if options.debug {
-            for id in options.breakpoints.iter().filter(|id| !flow.flow.has_node(id)) {
-                tracing::warn!(node = id, "there is no such node in the flow; its breakpoint is ignored");
+            let unknown = flow.flow.unknown_nodes(&options.breakpoints);
+            if let Some(node) = unknown.first() {
+                let count = unknown.len();
+                tracing::warn!(node, count, "there is no such node in the flow; its breakpoint is ignored");
             }
         }
         let context = RunContext {

@@ -3,6 +3,7 @@
 mod cache;
 mod children;
 mod commands;
+mod content;
 mod events;
 mod executor;
 mod failure;

@@ -295,9 +295,13 @@ impl Flow {
         &self.metadata_text
     }
 
-    /// Whether it has a node of this id.
-    pub fn has_node(&self, id: &str) -> bool {
-        self.nodes.iter().any(|node| *node.id == *id)
+    /// Those of these ids that none of its nodes has.
+    pub fn unknown_nodes<'a>(&self, ids: &'a [String]) -> Vec<&'a str> {
+        if ids.is_empty() {
+            return Vec::new();
+        }
+        let known: std::collections::HashSet<&str> = self.nodes.iter().map(|node| &*node.id).collect();
+        ids.iter().map(String::as_str).filter(|id| !known.contains(id)).collect()
     }
 
     /// How many nodes it has.

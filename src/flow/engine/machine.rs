@@ -1,7 +1,7 @@
 //! The rules of a run: when a node starts, what its end sets off. Changes state and produces events; knows no tasks
 //! and no clock but its own, so that what happens is decided here alone.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -129,8 +129,9 @@ impl<'a> Machine<'a> {
 
     /// Let a debugger in: nodes pass its gate, and those of these ids stop there.
     pub fn debug(&mut self, breakpoints: &[String]) {
-        let index = |id: &String| self.flow.nodes.iter().position(|node| *node.id == **id);
-        self.state.gate = Some(Gate::new(breakpoints.iter().filter_map(index).collect()));
+        let wanted: HashSet<&str> = breakpoints.iter().map(String::as_str).collect();
+        let indexes = (0..self.flow.nodes.len()).filter(|node| wanted.contains(&*self.flow.nodes[*node].id));
+        self.state.gate = Some(Gate::new(if wanted.is_empty() { HashSet::new() } else { indexes.collect() }));
     }
 
     /// Begin a node: choose its edges, announce it, and unless it is held, let it go on.

@@ -189,6 +189,19 @@ pub enum Start {
     Signal,
 }
 
+/// Which content of its flow an execution begins with. One that has begun keeps its content in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FlowVersion {
+    /// That of the version which its task names, where it is still kept; else the newest, with a warning.
+    #[default]
+    Kept,
+    /// That of the version which its task names; where it isn't kept, the execution fails.
+    Strict,
+    /// The newest, whatever the task names.
+    Newest,
+}
+
 /// `[execution]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -202,7 +215,7 @@ pub struct Execution {
     /// How long it waits.
     #[serde(with = "duration")]
     pub start_timeout: Duration,
-    /// Executions that may wait for their signal at once in this process.
+    /// Executions that may wait for their signal, or rest in a pause, at once in this process.
     pub max_waiting: u32,
     /// Times that an execution is started again after a crash before it is parked
     /// (`MAX_RECOVERY_ATTEMPTS_EXCEEDED`).
@@ -211,6 +224,8 @@ pub struct Execution {
     pub max_input: bytesize::ByteSize,
     /// Flows kept parsed in memory.
     pub flow_cache: usize,
+    /// What an execution runs whose flow was edited after it was enqueued.
+    pub flow_version: FlowVersion,
 }
 
 impl Default for Execution {
@@ -224,6 +239,7 @@ impl Default for Execution {
             max_recovery_attempts: 100,
             max_input: bytesize::ByteSize::mib(16),
             flow_cache: 128,
+            flow_version: FlowVersion::default(),
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -18,7 +21,15 @@ use crate::{
 const POLL: Duration = Duration::from_secs(1);
 
 /// Who waits, by workflow and topic.
-type Waiting = HashMap<(WorkflowId, String), Arc<Notify>>;
+type Waiting = HashMap<(WorkflowId, String), Seat>;
+
+/// The place of one who waits.
+#[derive(Clone)]
+struct Seat {
+    wake: Arc<Notify>,
+    /// It does nothing meanwhile.
+    idle: Arc<AtomicBool>,
+}
 
 /// Wakes workflows that wait for a message. Cheap to clone.
 #[derive(Clone, Default)]
@@ -30,21 +41,22 @@ pub struct MailRoom {
 pub(super) struct Waiter {
     room: MailRoom,
     key: (WorkflowId, String),
-    wake: Arc<Notify>,
+    seat: Seat,
 }
 
 impl MailRoom {
-    /// Wait for mail from now on: a message that comes after this call wakes the waiter.
-    pub(super) fn enter(&self, id: &WorkflowId, topic: &str) -> Waiter {
+    /// Wait for mail from now on: a message that comes after this call wakes the waiter. One that is `idle` does nothing
+    /// else meanwhile.
+    pub(super) fn enter(&self, id: &WorkflowId, topic: &str, idle: bool) -> Waiter {
         let key = (id.clone(), topic.to_owned());
-        let wake = Arc::new(Notify::new());
-        self.lock().insert(key.clone(), wake.clone());
-        Waiter { room: self.clone(), key, wake }
+        let seat = Seat { wake: Arc::new(Notify::new()), idle: Arc::new(AtomicBool::new(idle)) };
+        self.lock().insert(key.clone(), seat.clone());
+        Waiter { room: self.clone(), key, seat }
     }
 
-    /// How many wait.
+    /// How many do nothing but wait.
     pub fn waiting(&self) -> usize {
-        self.lock().len()
+        self.lock().values().filter(|seat| seat.idle.load(Relaxed)).count()
     }
 
     /// Serve until `stop`: on each announcement (the payload is `workflow::topic`), and once a second.
@@ -59,7 +71,9 @@ impl MailRoom {
             tokio::select! {
                 heard = announcements.recv(), if !deaf => match heard {
                     Ok(Event::Notified(notification)) => {
-                        self.wake(|(id, topic)| *notification.payload == format!("{id}::{topic}"));
+                        if let Some((id, topic)) = notification.payload.rsplit_once("::") {
+                            self.wake_one(&(WorkflowId::new(id), topic.to_owned()));
+                        }
                         continue;
                     }
                     Ok(Event::Lost) => continue,
@@ -75,17 +89,15 @@ impl MailRoom {
                 continue;
             }
             match sysdb.with_mail(&waiting).await {
-                Ok(found) => self.wake(|key| found.contains(key)),
+                Ok(found) => found.iter().for_each(|key| self.wake_one(key)),
                 Err(error) => tracing::debug!(%error, "can't look for messages"),
             }
         }
     }
 
-    fn wake(&self, who: impl Fn(&(WorkflowId, String)) -> bool) {
-        for (key, wake) in self.lock().iter() {
-            if who(key) {
-                wake.notify_one();
-            }
+    fn wake_one(&self, who: &(WorkflowId, String)) {
+        if let Some(seat) = self.lock().get(who) {
+            seat.wake.notify_one();
         }
     }
 
@@ -97,12 +109,21 @@ impl MailRoom {
 impl Waiter {
     /// Completes when there may be a message.
     pub async fn mail(&self) {
-        self.wake.notified().await;
+        self.seat.wake.notified().await;
+    }
+
+    /// Whether it does nothing else meanwhile.
+    pub(super) fn set_idle(&self, idle: bool) {
+        self.seat.idle.store(idle, Relaxed);
     }
 }
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        self.room.lock().remove(&self.key);
+        let mut waiting = self.room.lock();
+        // A later life of the same workflow may have taken the place.
+        if waiting.get(&self.key).is_some_and(|seat| Arc::ptr_eq(&seat.wake, &self.seat.wake)) {
+            waiting.remove(&self.key);
+        }
     }
 }

@@ -6,12 +6,14 @@
 
 mod control;
 mod family;
+mod inbox;
 mod mail;
 mod slots;
 mod workflow;
 
 pub use control::{Control, Stop};
 pub use family::Family;
+pub use inbox::Inbox;
 pub use mail::MailRoom;
 pub use slots::{Slot, Slots};
 pub use workflow::{Appender, Begun, DurableError, Step, Workflow};

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::Value as Json;
 
-use super::{Control, Family, MailRoom, Slot, Stop};
+use super::{Control, Family, Inbox, MailRoom, Slot, Stop};
 use crate::{
     sysdb::{
-        Append, ApplicationWrite, Checkpoint, ChildStart, CommitError, Finish, Message, Owner, Receive, StepRecord,
-        WorkflowId, WorkflowView, Write, WriterHandle,
+        Append, ApplicationWrite, Checkpoint, ChildStart, CommitError, Consume, Finish, Message, Owner, Receive,
+        StepRecord, WorkflowId, WorkflowView, Write, WriterHandle,
     },
     wire::{self, Format},
 };
@@ -101,6 +101,8 @@ pub struct Workflow {
     slot: Slot,
     history: BTreeMap<i32, StepRecord>,
     next: i32,
+    /// Goes with the next checkpoint.
+    pending: Vec<Write>,
 }
 
 impl Workflow {
@@ -115,7 +117,7 @@ impl Workflow {
         family: Family,
     ) -> Workflow {
         let history = history.into_iter().map(|step| (step.function_id, step)).collect();
-        Workflow { owner, writer, mail, family, control, slot, history, next: 0 }
+        Workflow { owner, writer, mail, family, control, slot, history, next: 0, pending: Vec::new() }
     }
 
     /// Whose it is.
@@ -212,7 +214,7 @@ impl Workflow {
             return decode(function_id, step.serialization.as_deref(), output).map(Some);
         }
         let started_at = now_ms();
-        let waiter = self.mail.enter(&self.owner.id, topic); // before the first look, so that nothing slips between
+        let waiter = self.mail.enter(&self.owner.id, topic, true); // before the first look, so that nothing slips between
         if let Some(message) = self.try_receive(function_id, topic, started_at).await? {
             return message.map(Some);
         }
@@ -245,6 +247,51 @@ impl Workflow {
             () = self.slot.resume() => Ok(message),
             stop = control.stopped() => Err(DurableError::Stopped(stop)),
         }
+    }
+
+    /// Messages of a topic that come while a step runs.
+    pub fn inbox(&self, step: &Step, topic: &str) -> Inbox {
+        Inbox { waiter: self.mail.enter(&self.owner.id, topic, false), function_id: step.function_id }
+    }
+
+    /// Consume messages that were read, and with that write rows of the application's tables: what they change.
+    pub async fn consume(
+        &mut self,
+        inbox: &Inbox,
+        messages: Vec<String>,
+        rows: Vec<ApplicationWrite>,
+    ) -> Result<(), DurableError> {
+        let mut writes = vec![Write::Consume(Consume { messages, function_id: inbox.function_id })];
+        writes.extend(rows.into_iter().map(Write::Application));
+        self.commit(writes).await.map(drop)
+    }
+
+    /// Consume messages together with the next checkpoint, which is what they ask for.
+    pub fn consume_next(&mut self, inbox: &Inbox, messages: Vec<String>) {
+        self.pending.push(Write::Consume(Consume { messages, function_id: inbox.function_id }));
+    }
+
+    /// Nothing happens until there is mail: the slot is free meanwhile, and a drain hands the workflow back at once.
+    pub fn rest(&mut self, inbox: &Inbox) {
+        self.slot.suspend();
+        inbox.waiter.set_idle(true);
+        self.control.set_waiting(true);
+    }
+
+    /// Go on after a [`rest`](Workflow::rest), as soon as there is a slot.
+    pub async fn wake(&mut self, inbox: &Inbox) -> Result<(), DurableError> {
+        inbox.waiter.set_idle(false);
+        self.control.set_waiting(false);
+        let control = self.control.clone();
+        tokio::select! {
+            () = self.slot.resume() => Ok(()),
+            stop = control.stopped() => Err(DurableError::Stopped(stop)),
+        }
+    }
+
+    /// It ends, whether it rests or not: what is still to be written is its last, and short.
+    pub fn end_rest(&self) {
+        self.control.set_waiting(false);
     }
 
     /// Start child workflows: one step each, under the workflow's own name. All of them exist, with their steps, on
@@ -319,7 +366,8 @@ impl Workflow {
         Ok(deadline)
     }
 
-    async fn commit(&mut self, writes: Vec<Write>) -> Result<Option<Message>, DurableError> {
+    async fn commit(&mut self, mut writes: Vec<Write>) -> Result<Option<Message>, DurableError> {
+        writes.append(&mut self.pending);
         commit(&self.writer, &self.control, Checkpoint { owner: self.owner.clone(), writes }).await
     }
 

@@ -30,6 +30,7 @@ pub(super) fn of(parent: &ExecutionRow, task: &Task, flow: &StoredFlow, emitted:
             options: parent.options.clone(),
             integration: without_message(&parent.integration),
             external_events: json!([{"eventName": &*event.name, "payload": event.payload.to_json()}]),
+            pinned: None,
         };
         let mut fields = Map::new();
         fields.insert("executionId".into(), id.into());

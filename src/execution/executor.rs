@@ -14,18 +14,20 @@
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    ExecutionRow, ExecutionStore, Failed, FlowStore, FlowsError, StoredFlow, Task, children, events,
+    ExecutionRow, ExecutionStore, Failed, FlowStore, FlowVersions, StoredFlow, Task, children,
+    commands::{Commands, Life},
+    events,
     patience::patiently,
 };
 use crate::{
-    config::Start,
+    config::{FlowVersion, Start},
     durable::{Begun, DurableError, Step, Stop, Workflow},
     flow::{
         Creation, Event, Value,
-        engine::{self, Abort, End, RunOptions},
+        engine::{self, Abort, Debugger, End, RunOptions},
     },
     nodes::{FlowEvent, RunContext, outbound::Outbound},
     sysdb::{ChildStart, Claimed, Finish, SysdbError, SystemDatabase, Taken, WorkflowId},
@@ -34,6 +36,8 @@ use crate::{
 
 /// Topic of the start signal.
 const START_TOPIC: &str = "START_SIGNAL";
+/// Kind of failure of an execution that was stopped.
+const STOPPED: &str = "ExecutionStopped";
 /// Deepest tree of executions, unless the task allows more.
 const MAX_DEPTH: u64 = 100;
 
@@ -56,6 +60,10 @@ pub struct Executor {
     pub executions: ExecutionStore,
     /// Flows.
     pub flows: FlowStore,
+    /// The contents that executions began with.
+    pub versions: FlowVersions,
+    /// Which content an execution begins with.
+    pub flow_version: FlowVersion,
     /// The way out for nodes that speak to the network.
     pub outbound: Outbound,
     /// The worker's queues. Children go to their parent's; one that came by DBOS's internal queue has them on the first.
@@ -87,6 +95,15 @@ impl Ending {
     }
 }
 
+/// What an earlier life left of a run.
+#[derive(Clone, Copy)]
+struct Earlier {
+    /// It was paused.
+    paused: bool,
+    /// There was one.
+    recovered: bool,
+}
+
 /// An execution, ready to run.
 struct Prepared {
     task: Task,
@@ -111,7 +128,9 @@ impl Executor {
             Ok(outcome) => return Ok(outcome),
             Err(Failed::Stopped(stop)) => stop,
             Err(Failed::Error(failure)) => {
-                match self.fail(claimed, &execution, workflow, &failure, Ending::Failed).await {
+                // Also when an earlier life has recorded the stop, and not come to its end.
+                let ending = if failure.name == STOPPED { Ending::Stopped } else { Ending::Failed };
+                match self.fail(claimed, &execution, workflow, &failure, ending).await {
                     Ok(outcome) => return Ok(outcome),
                     Err(stop) => stop,
                 }
@@ -120,7 +139,7 @@ impl Executor {
         // Still ours, and asked to end: it ends as stopped.
         let stopped = match stopped {
             Stop::Abort(reason) => {
-                let failure = Failure::new("ExecutionStopped", reason);
+                let failure = Failure::new(STOPPED, reason);
                 match self.fail(claimed, &execution, workflow, &failure, Ending::Stopped).await {
                     Ok(outcome) => return Ok(outcome),
                     Err(stop) => stop,
@@ -168,12 +187,20 @@ impl Executor {
                 depth: u32::try_from(row.depth).unwrap_or(0),
             },
         );
-        let rows = if exists { Vec::new() } else { vec![self.executions.create(&row)] };
-        // A fork brings the first steps of another execution along, but not its row.
-        if !exists && workflow.recorded_name(0).is_some() {
+        let began = Instant::now();
+        let mut rows = if exists { Vec::new() } else { vec![self.executions.create(&row)] };
+        let is_new = row.pinned.as_deref() != Some(&*flow.hash);
+        if is_new {
+            rows.extend(self.versions.pin(workflow.owner().id.as_str(), &flow));
+        }
+        // A fork brings the first steps of another execution along, but not its row; and another worker pins nothing.
+        if !rows.is_empty() && workflow.recorded_name(0).is_some() {
             workflow.write_rows(rows.clone()).await?;
         }
         workflow.write_stream(&events::STREAM.into(), events::row(&created, &row.id), rows).await?;
+        if is_new {
+            self.versions.has_stored(&flow, began);
+        }
 
         if row.parent_execution_id.is_none() && self.waits_for_start(workflow) {
             let signal = workflow.receive(START_TOPIC, self.limits.start_timeout).await?;
@@ -183,12 +210,18 @@ impl Executor {
             }
         }
 
+        // What an earlier life left paused comes back so.
+        let mut paused = row.status == "paused";
         if let Begun::Run(step) = workflow.begin("updateToRunning").await? {
             workflow.complete(step, &Json::Null, vec![self.executions.running(&row.id)]).await?;
+            paused = false;
         }
         let result = match workflow.begin("executeFlowAtomic").await? {
             Begun::Recorded(outcome) => outcome?,
-            Begun::Run(step) => self.run_flow(workflow, step, &task, &row, &flow).await?,
+            Begun::Run(step) => {
+                let earlier = Earlier { paused, recovered: claimed.has_history };
+                self.run_flow(workflow, step, &task, &row, &flow, earlier).await?
+            }
         };
         self.run_children(claimed, workflow, &result).await?;
         let last = match workflow.begin("updateToCompleted").await? {
@@ -196,14 +229,16 @@ impl Executor {
             Begun::Recorded(_) => None,
         };
         let finish = Finish { outcome: Ok(self.format(claimed)?.encode_value(&result)), legacy: claimed.legacy };
-        workflow.finish(last, vec![self.executions.completed(&row.id)], finish).await?;
+        let rows = vec![self.executions.completed(&row.id), self.versions.unpin(workflow.owner().id.as_str())];
+        workflow.finish(last, rows, finish).await?;
         Ok("completed")
     }
 
     /// Read the execution's row and the flow. Nothing is recorded yet.
     async fn prepare(&self, id: &str, task: Task, workflow: &mut Workflow) -> Result<Prepared, Failed> {
         let control = &workflow.control().clone();
-        let row = patiently(control, || self.executions.get(id))
+        let own = workflow.owner().id.clone();
+        let row = patiently(control, || self.executions.get(id, own.as_str()))
             .await?
             .map_err(|error| Failed::error("DatabaseError", error.to_string()))?;
         if let Some(row) = row.as_ref().filter(|row| row.has_ended()) {
@@ -225,17 +260,16 @@ impl Executor {
                 format!("there is no execution \"{id}\", and the task names no flow"),
             ));
         };
-        let flow = patiently(control, || self.flows.get(&flow_id)).await?.map_err(|error| match error {
-            FlowsError::Unknown(_) => Failed::error("UnknownFlow", error.to_string()),
-            error => Failed::error("FlowError", error.to_string()),
-        })?;
+        let flow = self.flow(control, &flow_id, &task, row.as_ref()).await?;
         let exists = row.is_some();
         let row = match row {
             Some(row) => row,
             None => {
                 // What the task of a plain enqueue says, or what the execution that this one is a fork of has.
                 let source = match task.execution_id.as_deref().filter(|source| *source != id) {
-                    Some(source) => patiently(control, || self.executions.get(source)).await?.unwrap_or_default(),
+                    Some(source) => {
+                        patiently(control, || self.executions.get(source, source)).await?.unwrap_or_default()
+                    }
                     None => None,
                 };
                 let (options, integration, events) = match source {
@@ -253,6 +287,7 @@ impl Executor {
                     options: options.unwrap_or_else(|| json!({})),
                     integration: integration.unwrap_or_else(|| json!({})),
                     external_events: events.unwrap_or_else(|| json!([])),
+                    pinned: None,
                 }
             }
         };
@@ -291,19 +326,28 @@ impl Executor {
         task: &Task,
         row: &ExecutionRow,
         flow: &StoredFlow,
+        earlier: Earlier,
     ) -> Result<Json, Failed> {
         let invalid = |text: String| Box::new(Failure::new("InvalidInput", text));
         let ready =
             RunOptions::from_json(&row.options).map_err(|error| invalid(error.to_string())).and_then(|options| {
                 Ok((options, flow.flow.bind_inputs(&task.inputs).map_err(|error| invalid(error.to_string()))?))
             });
-        let (options, inputs) = match ready {
+        let (mut options, inputs) = match ready {
             Ok(ready) => ready,
             Err(failure) => {
                 workflow.fail(step, &failure).await?;
                 return Err(Failed::Error(failure));
             }
         };
+        options.debug |= task.debug;
+        if options.debug {
+            let unknown = flow.flow.unknown_nodes(&options.breakpoints);
+            if let Some(node) = unknown.first() {
+                let count = unknown.len();
+                tracing::warn!(node, count, "there is no such node in the flow; its breakpoint is ignored");
+            }
+        }
         let context = RunContext {
             execution_id: row.id.as_str().into(),
             event: first_event(&row.external_events),
@@ -322,27 +366,45 @@ impl Executor {
             }
             published
         };
-        let run = engine::run(&flow.flow, &options, context, inputs, sender, &abort);
+        let debugger = if earlier.paused { Debugger::paused() } else { Debugger::new() };
         let control = workflow.control().clone();
+        let life = Life { workflow: &mut *workflow, step: &step, debugger: &debugger, paused: earlier.paused };
+        let mut commands = Commands::new(self, &row.id, life);
+        if options.debug || earlier.recovered {
+            commands.look_first().await?; // others are found at the next announcement, or within a second
+        }
+        let run = engine::run_debugged(&flow.flow, &options, context, inputs, sender, &abort, Some(&debugger));
         let mut work = std::pin::pin!(async { tokio::join!(run, publish) });
+        let mut refused = None;
         let (outcome, published) = tokio::select! {
+            biased; // an end counts, also when a command came at the same moment
             ended = &mut work => ended,
             stop = control.stopped() => {
                 abort.abort(stop.to_string().as_str());
                 work.await
             }
+            Err(error) = commands.obey() => {
+                abort.abort(error.to_string().as_str());
+                refused = Some(error);
+                work.await
+            }
         };
+        workflow.end_rest();
         if let Some(stop) = control.stop_reason() {
             if let Stop::Abort(reason) = stop {
-                workflow.fail(step, &Failure::new("ExecutionStopped", reason.as_str())).await?;
+                workflow.fail(step, &Failure::new(STOPPED, reason.as_str())).await?;
             }
             return Err(Failed::Stopped(stop.clone()));
         }
+        refused.map_or(Ok(()), Err)?;
         published?;
         match outcome.end {
             End::Completed => {
                 let children = children::of(row, task, flow, &outcome.emitted);
-                let rows = children.iter().map(|child| self.executions.create(&child.row)).collect();
+                let rows = children.iter().map(|child| self.executions.create(&child.row));
+                // They run what their parent runs.
+                let pins = children.iter().map(|child| self.versions.pin_stored(&child.row.id, flow));
+                let rows = rows.chain(pins).collect();
                 let tasks: Vec<Json> = children.into_iter().map(|child| child.task).collect();
                 let result = json!({
                     "executionId": row.id,
@@ -444,7 +506,8 @@ impl Executor {
             Ending::Failed => self.executions.failed(execution, &failure.message),
             Ending::Stopped => self.executions.stopped(execution, &failure.message),
         };
-        workflow.finish(last, vec![row], finish).await
+        let rows = vec![row, self.versions.unpin(workflow.owner().id.as_str())];
+        workflow.finish(last, rows, finish).await
     }
 
     fn format(&self, claimed: &Claimed) -> Result<Format, Failed> {

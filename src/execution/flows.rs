@@ -1,16 +1,15 @@
 //! Stored flows, and the parsed ones kept in memory.
 //!
-//! The cache is never stale: each load asks the database whether the row is still the one that was parsed (its version
+//! The cache ([`super::cache`]) is never stale: each load asks the database whether the row is still the one that was parsed (its version
 //! and the transaction that wrote it), and gets the document only when it isn't. One round trip either way.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use deadpool_postgres::Pool;
 use serde_json::{Value as Json, json};
 
+use super::cache::{FlowCache, Key};
+use super::versions::FlowVersions;
 use crate::{
     flow::{Flow, LoadError},
     nodes::Registry,
@@ -22,8 +21,14 @@ use crate::{
 pub struct StoredFlow {
     /// The parsed flow.
     pub flow: Arc<Flow>,
+    /// The row's id.
+    pub id: Arc<str>,
     /// The row's version.
     pub version: i32,
+    /// SHA-256 of id, version and document.
+    pub hash: Arc<str>,
+    /// The document as JSON text.
+    pub document: Arc<str>,
 }
 
 /// One line of `flow list`.
@@ -71,26 +76,24 @@ pub enum FlowsError {
     Database(#[from] SysdbError),
 }
 
-struct Cached {
-    tag: String,
-    flow: StoredFlow,
-    used: u64,
-}
-
 /// The flows table.
 #[derive(Clone)]
 pub struct FlowStore {
     pool: Pool,
     registry: Arc<Registry>,
     table: String,
-    capacity: usize,
-    cache: Arc<Mutex<(u64, HashMap<String, Cached>)>>,
+    cache: Arc<FlowCache>,
 }
 
 impl FlowStore {
     /// `<prefix>flows` in this database; at most `capacity` parsed flows are kept.
     pub fn new(pool: Pool, prefix: &Prefix, registry: Arc<Registry>, capacity: usize) -> FlowStore {
-        FlowStore { pool, registry, table: prefix.table("flows"), capacity, cache: Arc::default() }
+        FlowStore { pool, registry, table: prefix.table("flows"), cache: Arc::new(FlowCache::new(capacity)) }
+    }
+
+    /// The contents that executions began with, in the executions' database. They share what is kept in memory.
+    pub fn versions(&self, pool: Pool, prefix: &Prefix) -> FlowVersions {
+        FlowVersions::new(pool, prefix, self.registry.clone(), self.cache.clone())
     }
 
     /// A flow by id.
@@ -98,14 +101,18 @@ impl FlowStore {
     /// # Errors
     /// [`FlowsError`]: unknown, not loadable, or the database.
     pub async fn get(&self, id: &str) -> Result<StoredFlow, FlowsError> {
-        let known = self.remembered(id);
+        let key = Key::Newest(id.to_owned());
+        let known = self.cache.get(&key);
         let tag = known.as_ref().map(|(tag, _)| tag.as_str());
         let row = {
             let client = self.pool.get().await.map_err(SysdbError::from)?;
             let statement = client
                 .prepare_cached(&format!(
-                    "SELECT f.tag, f.version, CASE WHEN f.tag IS DISTINCT FROM $2 THEN f.data END
-                       FROM (SELECT concat_ws('/', version, xmin, ctid) AS tag, version, data FROM {} WHERE id = $1) f",
+                    "SELECT f.tag, f.version, f.data::text,
+                            encode(sha256(convert_to(concat_ws(E'\\n', $1::text, f.version, f.data::text), 'UTF8')), 'hex')
+                       FROM (SELECT tag, version, CASE WHEN tag IS DISTINCT FROM $2 THEN data END AS data
+                               FROM (SELECT concat_ws('/', version, xmin, ctid) AS tag, version, data FROM {}
+                                      WHERE id = $1) r) f",
                     self.table
                 ))
                 .await
@@ -113,21 +120,15 @@ impl FlowStore {
             client.query_opt(&statement, &[&id, &tag]).await.map_err(SysdbError::from)?
         };
         let row = row.ok_or_else(|| FlowsError::Unknown(id.to_owned()))?;
-        let data: Option<Json> = row.try_get(2).map_err(|error| {
-            let text = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-            FlowsError::Unreadable { id: id.to_owned(), text }
-        })?;
-        let Some(data) = data else {
+        let document: Option<String> = row.try_get(2).map_err(SysdbError::from)?;
+        let Some(document) = document else {
             // The tag matched, so it was remembered.
             return known.map(|(_, flow)| flow).ok_or_else(|| FlowsError::Unknown(id.to_owned()));
         };
-        let loaded =
-            Flow::load(&data, &self.registry).map_err(|error| FlowsError::Unusable { id: id.to_owned(), error })?;
-        for problem in &loaded.problems {
-            tracing::warn!(flow = id, %problem, "the flow has a problem; the rest of it runs");
-        }
-        let flow = StoredFlow { flow: loaded.flow, version: row.try_get(1).map_err(SysdbError::from)? };
-        self.remember(id, row.try_get(0).map_err(SysdbError::from)?, &flow);
+        let version = row.try_get(1).map_err(SysdbError::from)?;
+        let hash: String = row.try_get(3).map_err(SysdbError::from)?;
+        let flow = parsed(id, version, hash.into(), document.into(), &self.registry)?;
+        self.cache.put(key, row.try_get(0).map_err(SysdbError::from)?, &flow);
         Ok(flow)
     }
 
@@ -186,30 +187,23 @@ impl FlowStore {
         };
         rows.iter().map(read).collect()
     }
+}
 
-    fn remembered(&self, id: &str) -> Option<(String, StoredFlow)> {
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.0 += 1;
-        let now = cache.0;
-        let cached = cache.1.get_mut(id)?;
-        cached.used = now;
-        Some((cached.tag.clone(), cached.flow.clone()))
+/// A flow of its document.
+pub(super) fn parsed(
+    id: &str,
+    version: i32,
+    hash: Arc<str>,
+    document: Arc<str>,
+    registry: &Registry,
+) -> Result<StoredFlow, FlowsError> {
+    let data: Json = serde_json::from_str(&document)
+        .map_err(|error| FlowsError::Unreadable { id: id.to_owned(), text: error.to_string() })?;
+    let loaded = Flow::load(&data, registry).map_err(|error| FlowsError::Unusable { id: id.to_owned(), error })?;
+    for problem in &loaded.problems {
+        tracing::warn!(flow = id, %problem, "the flow has a problem; the rest of it runs");
     }
-
-    fn remember(&self, id: &str, tag: String, flow: &StoredFlow) {
-        if self.capacity == 0 {
-            return;
-        }
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let used = cache.0;
-        cache.1.insert(id.to_owned(), Cached { tag, flow: flow.clone(), used });
-        if cache.1.len() > self.capacity {
-            let oldest = cache.1.iter().min_by_key(|(_, cached)| cached.used).map(|(id, _)| id.clone());
-            if let Some(oldest) = oldest {
-                cache.1.remove(&oldest);
-            }
-        }
-    }
+    Ok(StoredFlow { flow: loaded.flow, id: id.into(), version, hash, document })
 }
 
 /// The metadata that a stored document carries, for events before the flow is loaded.

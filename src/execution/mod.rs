@@ -1,6 +1,9 @@
 //! `executeFireFlow`, the execution store and the flow store (SQL on the application tables).
 
+mod cache;
 mod children;
+mod commands;
+mod content;
 mod events;
 mod executor;
 mod failure;
@@ -8,9 +11,11 @@ mod flows;
 mod patience;
 mod store;
 mod task;
+mod versions;
 
 pub use executor::{Executor, Limits};
 pub use failure::Failed;
 pub use flows::{FlowStore, FlowSummary, FlowsError, StoredFlow};
 pub use store::{ExecutionRow, ExecutionStore};
 pub use task::{Task, TaskError};
+pub use versions::{FlowVersions, Swept};

@@ -31,6 +31,8 @@ pub struct ExecutionRow {
     pub integration: Json,
     /// External events; the first one becomes the run's event.
     pub external_events: Json,
+    /// Hash of the content that its workflow began with.
+    pub pinned: Option<String>,
 }
 
 impl ExecutionRow {
@@ -47,6 +49,7 @@ pub struct ExecutionStore {
     select: Arc<str>,
     insert: Arc<str>,
     running: Arc<str>,
+    moved: Arc<str>,
     ended: Arc<str>,
     reopened: Arc<str>,
 }
@@ -55,6 +58,7 @@ impl ExecutionStore {
     /// `<prefix>executions` in this database.
     pub fn new(pool: Pool, prefix: &Prefix) -> ExecutionStore {
         let table = prefix.table("executions");
+        let pins = prefix.table("flow_pins");
         // The columns are timestamps without time zone, in UTC.
         let now = "now() AT TIME ZONE 'utc'";
         ExecutionStore {
@@ -62,7 +66,8 @@ impl ExecutionStore {
             select: format!(
                 "SELECT id, flow_id, owner_id, root_execution_id, parent_execution_id, status, execution_depth,
                         COALESCE(options, '{{}}') AS options, COALESCE(integration, '{{}}') AS integration,
-                        COALESCE(external_events, '[]') AS external_events
+                        COALESCE(external_events, '[]') AS external_events,
+                        (SELECT p.hash FROM {pins} p WHERE p.workflow_id = $2) AS pinned
                    FROM {table} WHERE id = $1"
             )
             .into(),
@@ -83,6 +88,13 @@ impl ExecutionStore {
                   WHERE e.id = r.id AND e.status NOT IN ('completed', 'failed', 'stopped')"
             )
             .into(),
+            // Between running and paused, and from nowhere else.
+            moved: format!(
+                "UPDATE {table} e SET status = r.status, updated_at = {now}
+                   FROM jsonb_to_recordset($1) AS r(id text, status text, was text)
+                  WHERE e.id = r.id AND e.status = r.was"
+            )
+            .into(),
             ended: format!(
                 "UPDATE {table} e SET status = r.status, error_message = r.error, completed_at = {now}, updated_at = {now}
                    FROM jsonb_to_recordset($1) AS r(id text, status text, error text)
@@ -99,11 +111,11 @@ impl ExecutionStore {
         }
     }
 
-    /// An execution's row, if there is one.
-    pub async fn get(&self, id: &str) -> Result<Option<ExecutionRow>, SysdbError> {
+    /// An execution's row, if there is one, with what its workflow is pinned to.
+    pub async fn get(&self, id: &str, workflow: &str) -> Result<Option<ExecutionRow>, SysdbError> {
         let client = self.pool.get().await?;
         let statement = client.prepare_cached(&self.select).await?;
-        let Some(row) = client.query_opt(&statement, &[&id]).await? else { return Ok(None) };
+        let Some(row) = client.query_opt(&statement, &[&id, &workflow]).await? else { return Ok(None) };
         Ok(Some(ExecutionRow {
             id: row.try_get("id")?,
             flow_id: row.try_get("flow_id")?,
@@ -115,6 +127,7 @@ impl ExecutionStore {
             options: row.try_get("options")?,
             integration: row.try_get("integration")?,
             external_events: row.try_get("external_events")?,
+            pinned: row.try_get("pinned")?,
         }))
     }
 
@@ -136,6 +149,18 @@ impl ExecutionStore {
     /// Status running.
     pub fn running(&self, id: &str) -> ApplicationWrite {
         ApplicationWrite { statement: self.running.clone(), row: json!({"id": id}) }
+    }
+
+    /// Running → paused.
+    pub fn paused(&self, id: &str) -> ApplicationWrite {
+        let row = json!({"id": id, "status": "paused", "was": "running"});
+        ApplicationWrite { statement: self.moved.clone(), row }
+    }
+
+    /// Paused → running.
+    pub fn resumed(&self, id: &str) -> ApplicationWrite {
+        let row = json!({"id": id, "status": "running", "was": "paused"});
+        ApplicationWrite { statement: self.moved.clone(), row }
     }
 
     /// Status completed.

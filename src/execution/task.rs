@@ -21,6 +21,10 @@ pub struct Task {
     pub events: Option<Json>,
     /// Deepest allowed execution, where it is more than the usual limit.
     pub max_depth: Option<u64>,
+    /// The version of the flow that was the newest when the task was made; 0 is none.
+    pub flow_version: Option<i64>,
+    /// Whether breakpoints hold.
+    pub debug: bool,
     /// All of it as it came, for what children inherit.
     pub fields: Map<String, Json>,
 }
@@ -57,6 +61,8 @@ impl Task {
             integration: shaped(fields, "integration", "an object", Json::is_object)?,
             events: shaped(fields, "events", "a list", Json::is_array)?,
             max_depth: fields.get("maxDepth").and_then(Json::as_u64),
+            flow_version: fields.get("flowVersion").and_then(Json::as_i64).filter(|version| *version > 0),
+            debug: fields.get("debug").and_then(Json::as_bool).unwrap_or(false),
             fields: fields.clone(),
         };
         if task.execution_id.is_none() && task.flow_id.is_none() {
@@ -126,6 +132,7 @@ mod tests {
         assert_eq!(task.flow_id.as_deref(), Some("V2a"));
         assert_eq!(task.inputs["name"], "Ada");
         assert_eq!(task.max_depth, Some(100));
+        assert_eq!((task.flow_version, task.debug), (Some(3), false));
     }
 
     #[test]

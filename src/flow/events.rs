@@ -40,6 +40,8 @@ pub enum EventKind {
     EdgeTransferred,
     /// An edge could not carry its value.
     EdgeFailed,
+    /// The debugger holds a node before its transfers.
+    BreakpointHit,
 }
 
 impl EventKind {
@@ -59,6 +61,7 @@ impl EventKind {
             EventKind::NodeLog => "node:debug-log-string",
             EventKind::EdgeTransferred => "edge:transfer-completed",
             EventKind::EdgeFailed => "edge:transfer-failed",
+            EventKind::BreakpointHit => "debug:breakpoint-hit",
         }
     }
 }

@@ -295,6 +295,15 @@ impl Flow {
         &self.metadata_text
     }
 
+    /// Those of these ids that none of its nodes has.
+    pub fn unknown_nodes<'a>(&self, ids: &'a [String]) -> Vec<&'a str> {
+        if ids.is_empty() {
+            return Vec::new();
+        }
+        let known: std::collections::HashSet<&str> = self.nodes.iter().map(|node| &*node.id).collect();
+        ids.iter().map(String::as_str).filter(|id| !known.contains(id)).collect()
+    }
+
     /// How many nodes it has.
     pub fn node_count(&self) -> usize {
         self.nodes.len()

@@ -20,7 +20,12 @@ impl Checkpoint {
         let weigh = |write: &Write| match write {
             Write::Step(step) => text(&step.output) + text(&step.error),
             Write::Append(append) => append.values.iter().map(String::len).sum(),
-            Write::Receive(_) | Write::Application(_) => 0,
+            Write::Receive(_) | Write::Consume(_) => 0,
+            // Texts are what grows large.
+            Write::Application(write) => write
+                .row
+                .as_object()
+                .map_or(0, |row| row.values().filter_map(|value| value.as_str()).map(str::len).sum()),
             Write::Start(start) => start.inputs.len(),
             Write::Finish(finish) => finish.outcome.as_ref().map_or_else(String::len, String::len),
         };
@@ -37,6 +42,8 @@ pub enum Write {
     Append(Append),
     /// Consume the oldest message of a topic and record it as a step. Nothing happens while there is none.
     Receive(Receive),
+    /// Mark messages as consumed that were read without a step of their own.
+    Consume(Consume),
     /// Start a child workflow, unless it was started before.
     Start(ChildStart),
     /// A row of an application table.
@@ -90,6 +97,15 @@ pub struct Receive {
     pub started_at: i64,
     /// Milliseconds since the epoch.
     pub completed_at: i64,
+}
+
+/// Messages to a workflow that it has read while a step ran.
+#[derive(Clone, Debug)]
+pub struct Consume {
+    /// Their keys.
+    pub messages: Vec<String>,
+    /// The step.
+    pub function_id: i32,
 }
 
 /// The message that a [`Receive`] consumed, if there was one.

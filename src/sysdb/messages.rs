@@ -16,7 +16,44 @@ pub struct Message {
     pub serialization: Option<String>,
 }
 
+/// A message that nobody has consumed yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// Its key.
+    pub id: String,
+    /// What it says; `None` when that is larger than it may be.
+    pub message: Option<Message>,
+}
+
 impl SystemDatabase {
+    /// The oldest unconsumed messages of a topic, at most `most`; the texts of those that have at most `bytes`. Consumes
+    /// none: that is a write, see [`Write::Consume`](super::Write::Consume). Rides `idx_workflow_topic`.
+    pub async fn unread(
+        &self,
+        destination: &WorkflowId,
+        topic: &str,
+        most: u32,
+        bytes: u32,
+    ) -> Result<Vec<Unread>, SysdbError> {
+        let client = self.client().await?;
+        let statement = client
+            .prepare_cached(&self.sql(
+                "SELECT message_uuid, CASE WHEN octet_length(message) <= $4::bigint THEN message END, serialization
+                   FROM {s}.notifications WHERE destination_uuid = $1 AND topic = $2 AND NOT consumed
+                  ORDER BY created_at_epoch_ms LIMIT $3::bigint",
+            ))
+            .await?;
+        let (id, most, bytes) = (destination.as_str(), i64::from(most), i64::from(bytes));
+        let rows = client.query(&statement, &[&id, &topic, &most, &bytes]).await?;
+        rows.iter()
+            .map(|row| {
+                let serialization = row.try_get(2)?;
+                let message = row.try_get::<_, Option<String>>(1)?.map(|value| Message { value, serialization });
+                Ok(Unread { id: row.try_get(0)?, message })
+            })
+            .collect()
+    }
+
     /// Of these (workflow, topic) pairs, those with an unconsumed message. Rides `idx_workflow_topic`.
     pub async fn with_mail(&self, waiting: &[(WorkflowId, String)]) -> Result<Vec<(WorkflowId, String)>, SysdbError> {
         let ids: Vec<&str> = waiting.iter().map(|(id, _)| id.as_str()).collect();

@@ -26,11 +26,13 @@ use std::sync::Arc;
 use deadpool_postgres::{Object, Pool};
 
 pub use claim::{Claim, ClaimScope, Claimed, Contended, Rows};
-pub use commit::{Append, ApplicationWrite, Checkpoint, ChildStart, Finish, Receive, Received, StepRecord, Write};
+pub use commit::{
+    Append, ApplicationWrite, Checkpoint, ChildStart, Consume, Finish, Receive, Received, StepRecord, Write,
+};
 pub use enqueue::{EnqueueError, Enqueued, NewWorkflow};
 pub use error::{CommitError, SysdbError};
 pub use ids::{Owner, OwnerToken, WorkflowId};
-pub use messages::{CHANNEL as MESSAGES, Message};
+pub use messages::{CHANNEL as MESSAGES, Message, Unread};
 pub use notify::Notifier;
 pub use query::{Astray, Cause, WorkflowView};
 pub use queues::{PartitionLimits, QueueLimits, RateLimit};

@@ -12,11 +12,14 @@ use super::{
 };
 use crate::{
     durable::{MailRoom, Stop},
+    execution::FlowVersions,
     sysdb::{Cause, SysdbError, SystemDatabase},
 };
 
 /// Cancels, deletes and deadlines are noticed within this time.
 const EVERY: Duration = Duration::from_secs(1);
+/// Pause between sweeps of what is left of flows that nobody runs any more.
+const SWEEP: Duration = Duration::from_secs(300);
 
 /// The chores of one worker.
 pub(super) struct Chores {
@@ -27,6 +30,7 @@ pub(super) struct Chores {
     pub lease: Duration,
     pub running: Running,
     pub mail: MailRoom,
+    pub versions: FlowVersions,
     pub status: Arc<Status>,
 }
 
@@ -34,6 +38,7 @@ impl Chores {
     /// Until `stop`. An error is logged, and the chore is done again the next time.
     pub async fn run(self, stop: CancellationToken) {
         let mut since_recovery = Duration::ZERO;
+        let (mut since_sweep, mut swept_to) = (Duration::ZERO, String::new());
         loop {
             tokio::select! {
                 () = tokio::time::sleep(EVERY.mul_f64(rand::random_range(0.9..1.1))) => {}
@@ -47,6 +52,14 @@ impl Chores {
             }
             if let Err(error) = self.round(recover).await {
                 tracing::debug!(%error, "chores put off");
+            }
+            since_sweep += EVERY;
+            if since_sweep >= SWEEP {
+                since_sweep = Duration::ZERO;
+                match self.versions.sweep(&self.sysdb, &mut swept_to).await {
+                    Ok(swept) => tracing::debug!(?swept, "old contents of flows are removed"),
+                    Err(error) => tracing::debug!(%error, "can't remove old contents of flows"),
+                }
             }
         }
     }

@@ -266,6 +266,7 @@ impl Starter {
         let error = format.encode_error(&failure, claimed.owner.id.as_str());
         let mut writes =
             vec![Write::Application(self.executor.executions.failed(claimed.owner.id.as_str(), &failure.message))];
+        writes.push(Write::Application(self.executor.versions.unpin(claimed.owner.id.as_str())));
         writes.push(Write::Finish(Finish { outcome: Err(error), legacy: claimed.legacy }));
         if let Err(error) = self.writer.commit(Checkpoint { owner: claimed.owner.clone(), writes }).await {
             tracing::error!(%error, "can't record the panic");

@@ -231,9 +231,11 @@ impl Parts<'_> {
         let listener = postgres::Listener::new(database.settings.clone(), &[sysdb::MESSAGES]);
         services.spawn(mail.clone().run(database.sysdb.clone(), listener.subscribe(), serving.clone()));
         services.spawn(listener.run(serving.clone()));
+        let executor = executor(settings, database, outbound);
+        let versions = executor.versions.clone();
         let starter = Arc::new(Starter {
             sysdb: database.sysdb.clone(),
-            executor: executor(settings, database, outbound),
+            executor,
             writer,
             mail: mail.clone(),
             family: family.clone(),
@@ -248,6 +250,7 @@ impl Parts<'_> {
             lease: settings.worker.lease,
             running: running.clone(),
             mail,
+            versions,
             status: status.clone(),
         };
         services.spawn(chores.run(serving.clone()));
@@ -401,10 +404,13 @@ async fn register_version(settings: &Settings, database: &SystemDatabase) -> Res
 fn executor(settings: &Settings, database: &Database, outbound: &Outbound) -> Executor {
     let prefix = &database.prefix;
     let registry = Arc::new(Registry::standard());
+    let flows = FlowStore::new(database.flows.clone(), prefix, registry, settings.execution.flow_cache);
     Executor {
         sysdb: database.sysdb.clone(),
         executions: ExecutionStore::new(database.pool.clone(), prefix),
-        flows: FlowStore::new(database.flows.clone(), prefix, registry, settings.execution.flow_cache),
+        versions: flows.versions(database.pool.clone(), prefix),
+        flow_version: settings.execution.flow_version,
+        flows,
         outbound: outbound.clone(),
         queues: settings.queue.iter().map(|queue| queue.name.clone()).collect(),
         limits: Limits {

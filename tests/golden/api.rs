@@ -63,6 +63,11 @@ impl Api<'_> {
         self.send("COMMAND", json!({"command": "PAUSE", "reason": reason})).await;
     }
 
+    /// Resume: allowed in status paused, which the observed workers never write.
+    pub async fn resume(&self) {
+        self.send("COMMAND", json!({"command": "RESUME"})).await;
+    }
+
     /// Stop: cancel the workflow, then mark the row.
     pub async fn stop(&self, reason: &str) {
         let cancel = "UPDATE dbos.workflow_status

@@ -29,6 +29,7 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference { name: "A flow's timeout is a failure", edit: |scenario, tree| each(scenario, tree, flow_timeout) },
     Difference { name: "Nodes end after a timeout", edit: |scenario, tree| each(scenario, tree, nodes_end) },
     Difference { name: "A stop interrupts the flow", edit: |scenario, tree| each(scenario, tree, stop_interrupts) },
+    Difference { name: "Commands are obeyed", edit: |scenario, tree| each(scenario, tree, commands) },
     Difference { name: "Results of children in their order", edit: |scenario, tree| each(scenario, tree, results) },
     Difference { name: "Children don't record how they watch", edit: |scenario, tree| each(scenario, tree, watches) },
 ];
@@ -327,6 +328,35 @@ fn stop_interrupts(scenario: &Json, rows: &mut Rows) -> usize {
         }
         _ => 0,
     }
+}
+
+/// The node after the sleep is held, and goes on when the pause is ended.
+fn commands(scenario: &Json, rows: &mut Rows) -> usize {
+    if scenario["name"] != json!("pause-ignored") {
+        return 0;
+    }
+    let messages = table(rows, "dbos.notifications");
+    let pause = messages.iter_mut().find(|message| message["topic"] == json!("COMMAND")).unwrap();
+    (pause["consumed"], pause["consumed_by_function_id"]) = (json!(true), json!(4));
+    let mut resume = pause.clone();
+    resume["message"] = json!({"$json": {"json": {"command": "RESUME"}, "__dbos_serializer": "superjson"}});
+    messages.push(resume);
+
+    let streams = table(rows, "dbos.streams");
+    let is_start = |row: &Json| {
+        let event = &row["value"]["$json"]["event"];
+        event["type"] == json!("node:started") && event["data"]["json"]["node"]["id"] == json!("NOafter")
+    };
+    let started = streams.iter().position(is_start).unwrap();
+    let mut hit = streams[started].clone();
+    hit["value"]["$json"]["event"]["type"] = json!("debug:breakpoint-hit");
+    streams.insert(started + 1, hit);
+    for row in &mut streams[started + 1..] {
+        row["offset"] = json!(row["offset"].as_i64().unwrap() + 1);
+        let index = &mut row["value"]["$json"]["event"]["index"];
+        *index = json!(index.as_i64().unwrap() + 1);
+    }
+    3
 }
 
 /// The result of the second child, which came before that of the first.

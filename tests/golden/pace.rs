@@ -15,6 +15,13 @@ pub fn change(scenario: &mut Json) {
         }
         // 60 ms of sleep within a limit of 90 ms leave too little room on a busy machine.
         Some("flow-timeout") => *scenario = slower(scenario, 10.0),
+        // Here the command is obeyed, so that somebody has to end the pause.
+        Some("pause-ignored") => {
+            let steps = scenario["steps"].as_array_mut().unwrap();
+            let pause = steps.iter().position(|step| *step == json!("API pause with a reason")).unwrap();
+            let more = ["wait for debug:breakpoint-hit", "API resume"].map(Json::from);
+            steps.splice(pause + 1..=pause, more);
+        }
         _ => {}
     }
 }

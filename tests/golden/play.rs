@@ -100,6 +100,11 @@ impl Play<'_> {
             }
             "API stop without a reason" => self.api.stop("stopped by the user").await,
             "API pause with a reason" => self.api.pause("asked by the test").await,
+            "wait for debug:breakpoint-hit" => {
+                self.wait_for_event("debug:breakpoint-hit").await;
+                self.wait_until("SELECT status = 'paused' FROM chaingraph_executions WHERE id = $1").await;
+            }
+            "API resume" => self.api.resume().await,
             "SQL enqueue" => self.api.enqueue_by_sql(task).await,
             "SQL start" | "SQL start at once" => self.api.start_by_sql().await,
             "SDK cancel" => self.api.cancel_by_sdk().await,

@@ -164,7 +164,7 @@ fn check_row(state: &State, number: usize, told: &[Vec<Told>]) -> Result<(), Tes
                                 }
                             }
                             Write::Finish(finish) => outcomes.push(finish.outcome.clone()),
-                            Write::Start(_) | Write::Application(_) => unreachable!("never drawn"),
+                            Write::Consume(_) | Write::Start(_) | Write::Application(_) => unreachable!("never drawn"),
                         }
                     }
                 }

@@ -153,7 +153,7 @@ impl Row {
                     next.output = outcome.as_ref().ok().cloned();
                     next.error = outcome.as_ref().err().cloned();
                 }
-                Write::Start(_) | Write::Application(_) => unreachable!("never drawn"),
+                Write::Consume(_) | Write::Start(_) | Write::Application(_) => unreachable!("never drawn"),
             }
         }
         *self = next;

@@ -2,6 +2,7 @@
 //! one's own.
 
 mod compare;
+mod debugger;
 mod play;
 mod server;
 mod stream_source;
@@ -18,6 +19,7 @@ use super::engine::{AbortReason, OptionsError, RunOptions};
 use crate::nodes::FlowEvent;
 
 pub use compare::Difference;
+pub use debugger::{DebuggerSpec, Order};
 pub use stream_source::STREAM_SOURCE;
 
 /// A case as recorded.
@@ -52,8 +54,8 @@ pub struct RunSpec {
     pub as_child: bool,
     /// When and why it is called off.
     pub cancel: Option<(Duration, AbortReason)>,
-    /// Whether it drives the debugger.
-    pub debugger: bool,
+    /// What it does with the debugger.
+    pub debugger: Option<DebuggerSpec>,
     /// The server that it needs.
     pub http_server: Option<HttpServer>,
     /// Whether each emitted event starts a run of its own.
@@ -210,7 +212,7 @@ impl RunSpec {
             event: json.get("event").and_then(read_event),
             as_child: flag(json, "asChild"),
             cancel,
-            debugger: json.get("debugger").is_some_and(|debugger| !debugger.is_null()),
+            debugger: DebuggerSpec::read(json.get("debugger").unwrap_or(&JsonValue::Null))?,
             http_server,
             run_children: flag(json, "runChildren"),
             inputs: json.get("inputs").and_then(JsonValue::as_object).cloned().unwrap_or_default(),

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::compare::{Difference, Touched, compare};
 use super::server::Server;
 use super::{Case, CaseError};
-use crate::flow::engine::{self, Abort, End, Outcome, RunOptions};
+use crate::flow::engine::{self, Abort, Debugger, End, Outcome, RunOptions};
 use crate::flow::events::Event;
 use crate::flow::{Flow, Value};
 use crate::nodes::{FlowEvent, Registry, RunContext};
@@ -64,7 +64,14 @@ impl Case {
         context.is_child = self.run.as_child;
         context.depth = u32::from(self.run.as_child);
         let (sender, receiver) = mpsc::channel(EVENTS);
-        let running = engine::run(flow, &self.run.options, context.clone(), inputs, sender, &abort);
+        let mut options = self.run.options.clone();
+        let debugger = self.run.debugger.as_ref().map(|spec| {
+            options.debug = true;
+            options.breakpoints.extend(spec.breakpoints.iter().cloned());
+            (spec, Debugger::new())
+        });
+        let handle = debugger.as_ref().map(|(_, debugger)| debugger);
+        let running = engine::run_debugged(flow, &options, context.clone(), inputs, sender, &abort, handle);
         let over = CancellationToken::new();
         let running = async {
             let outcome = running.await;
@@ -79,8 +86,14 @@ impl Case {
                 }
             }
         };
+        let debugging = async {
+            if let Some((spec, debugger)) = &debugger {
+                spec.drive(debugger, &over).await;
+            }
+        };
         let began = Instant::now();
-        let (outcome, events, ()) = futures_util::future::join3(running, collect(receiver), cancelling).await;
+        let (outcome, events, (), ()) =
+            futures_util::future::join4(running, collect(receiver), cancelling, debugging).await;
         let took = began.elapsed();
 
         let touched = Touched::new(&self.flow, flow);
@@ -189,7 +202,9 @@ fn observed(flow: &Flow, outcome: &Outcome, events: &[Event], touched: &Touched)
             }
             "edge:transfer-completed" => transferred.push(edge()),
             "edge:transfer-failed" => failed.push(edge()),
-            _ if kind.starts_with("node:") => per_node.entry(node()).or_default().push(kind.into()),
+            _ if kind.starts_with("node:") || kind.starts_with("debug:") => {
+                per_node.entry(node()).or_default().push(kind.into())
+            }
             _ => flow_events.push(kind.into()),
         }
     }

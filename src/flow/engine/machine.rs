@@ -1,13 +1,14 @@
 //! The rules of a run: when a node starts, what its end sets off. Changes state and produces events; knows no tasks
 //! and no clock but its own, so that what happens is decided here alone.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use tokio::time::Instant;
 
 use indexmap::IndexMap;
 use rand::Rng;
 
+use super::gate::{Gate, Held};
 use super::state::{Emitted, NodeState, Phase, RunState};
 use crate::flow::engine::End;
 use crate::flow::events::{self, Data, Event, EventKind};
@@ -24,6 +25,8 @@ use crate::nodes::{Behaviour, Effect, FlowEvent, NodeError};
 pub(super) enum Begun {
     /// Nothing: it has ended.
     Ended,
+    /// Nothing yet: it is held at the gate.
+    Held,
     /// Its work.
     Work(Behaviour),
 }
@@ -45,6 +48,9 @@ enum Skip {
     Transfer,
     Execute,
 }
+
+/// What befalls a node that is held when its run is called off.
+const CALLED_OFF: &str = "the run was called off while the debugger held the node";
 
 impl Skip {
     fn text(self) -> &'static str {
@@ -98,6 +104,8 @@ impl<'a> Machine<'a> {
         let (kind, data) = match end {
             End::Completed => (EventKind::FlowCompleted, data),
             End::Failed { error } => (EventKind::FlowFailed, data.error("error", error)),
+            // The debugger's stop is known by an error for a reason.
+            End::Cancelled { reason } if self.state.stopped => (EventKind::FlowCancelled, data.error("reason", reason)),
             End::Cancelled { reason } => (EventKind::FlowCancelled, data.field("reason", reason)),
         };
         let time = milliseconds(self.started);
@@ -119,7 +127,14 @@ impl<'a> Machine<'a> {
         self.state.ready.pop_front()
     }
 
-    /// Begin a node: choose its edges, announce it, transfer, and say what work is to be done.
+    /// Let a debugger in: nodes pass its gate, and those of these ids stop there.
+    pub fn debug(&mut self, breakpoints: &[String]) {
+        let wanted: HashSet<&str> = breakpoints.iter().map(String::as_str).collect();
+        let indexes = (0..self.flow.nodes.len()).filter(|node| wanted.contains(&*self.flow.nodes[*node].id));
+        self.state.gate = Some(Gate::new(if wanted.is_empty() { HashSet::new() } else { indexes.collect() }));
+    }
+
+    /// Begin a node: choose its edges, announce it, and unless it is held, let it go on.
     pub fn begin(&mut self, node: NodeIndex) -> Begun {
         let flow = self.flow;
         let state = &mut self.state.nodes[node];
@@ -143,8 +158,41 @@ impl<'a> Machine<'a> {
             let data = Data::empty().node(&self.snapshot(node));
             self.announce(EventKind::NodeStarted, data);
         }
+        if self.state.gate.as_mut().is_some_and(|gate| gate.stops(node)) {
+            let data = Data::empty().node(&self.snapshot(node));
+            self.announce(EventKind::BreakpointHit, data);
+            if let Some(gate) = &mut self.state.gate {
+                gate.hold(node, chosen);
+            }
+            return Begun::Held;
+        }
+        self.enter(node, chosen)
+    }
+
+    /// Nodes that the debugger has let go on: the next one goes on.
+    pub fn next_released(&mut self) -> Option<(NodeIndex, Begun)> {
+        let Held { node, edges } = self.state.gate.as_mut()?.next_released()?;
+        self.state.nodes[node].started = Instant::now(); // the wait is not its work
+        Some((node, self.enter(node, edges)))
+    }
+
+    /// How many nodes are at the gate. They keep their place among the nodes at work.
+    pub fn at_gate(&self) -> usize {
+        self.state.gate.as_ref().map_or(0, Gate::len)
+    }
+
+    /// The run is called off: nodes at the gate fail. Not by themselves, so their ports keep their values.
+    pub fn fail_held(&mut self) {
+        for held in self.state.gate.as_mut().map(Gate::clear).unwrap_or_default() {
+            self.fail(held.node, CALLED_OFF);
+        }
+    }
+
+    /// A node has passed the gate: transfer, and say what work is to be done.
+    fn enter(&mut self, node: NodeIndex, edges: Vec<usize>) -> Begun {
+        let flow = self.flow;
         let mut failed = false;
-        for edge in chosen {
+        for edge in edges {
             failed |= !self.transfer(edge);
         }
         if failed {

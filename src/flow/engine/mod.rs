@@ -4,6 +4,8 @@
 //! send what they do through a channel. Nothing outlives the run.
 
 mod crew;
+mod debugger;
+mod gate;
 mod machine;
 mod options;
 mod state;
@@ -17,6 +19,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 
+pub use self::debugger::{DebugState, Debugger};
 pub use self::options::{OptionsError, RunOptions};
 pub use self::state::Emitted;
 
@@ -132,7 +135,7 @@ pub struct Outcome {
 }
 
 /// Run a flow to its end. Events go to `events` in order, and all are sent before this returns; when nobody receives
-/// them any more, the flow runs on.
+/// them any more, the flow runs on. Breakpoints are passed by: nobody is there to go on from them.
 pub async fn run(
     flow: &Flow,
     options: &RunOptions,
@@ -141,7 +144,24 @@ pub async fn run(
     events: mpsc::Sender<Event>,
     abort: &Abort,
 ) -> Outcome {
-    let machine = Machine::new(flow, context.event.clone(), inputs);
+    run_debugged(flow, options, context, inputs, events, abort, None).await
+}
+
+/// As [`run`], with a debugger: it pauses the run where it is told to, and, if debugging is asked for in the options, at
+/// their breakpoints.
+pub async fn run_debugged(
+    flow: &Flow,
+    options: &RunOptions,
+    context: RunContext,
+    inputs: Vec<Input>,
+    events: mpsc::Sender<Event>,
+    abort: &Abort,
+    debugger: Option<&Debugger>,
+) -> Outcome {
+    let mut machine = Machine::new(flow, context.event.clone(), inputs);
+    if debugger.is_some() {
+        machine.debug(if options.debug { &options.breakpoints } else { &[] });
+    }
     let (effect_sender, effects) = mpsc::unbounded_channel();
     let mut runner = Runner {
         flow,
@@ -153,6 +173,8 @@ pub async fn run(
         events,
         effect_sender,
         effects,
+        debugger,
+        obeyed: 0,
     };
     let end = runner.run(abort).await;
     runner.finish(end).await
@@ -170,6 +192,9 @@ struct Runner<'a> {
     /// For nodes that run in the loop; empty between them.
     effect_sender: UnboundedSender<Effect>,
     effects: UnboundedReceiver<Effect>,
+    debugger: Option<&'a Debugger>,
+    /// Orders of the debugger that were obeyed.
+    obeyed: u64,
 }
 
 impl Runner<'_> {
@@ -189,26 +214,76 @@ impl Runner<'_> {
                 }
                 tokio::task::yield_now().await;
             }
-            if self.crew.at_work() < self.options.max_concurrency
+            if let Some(end) = self.obey() {
+                return end;
+            }
+            if let Some((node, begun)) = self.machine.next_released() {
+                clock_due |= self.set_to_work(node, begun);
+                since_pause += 1;
+                continue;
+            }
+            if self.busy() < self.options.max_concurrency
                 && let Some(node) = self.machine.next_ready()
             {
-                clock_due |= self.begin(node);
+                let begun = self.machine.begin(node);
+                clock_due |= self.set_to_work(node, begun);
                 since_pause += 1;
                 continue;
             }
             // Nothing left: a limit that ran out with the last node goes unnoticed.
-            if self.crew.at_work() == 0 {
+            if self.busy() == 0 {
                 return End::Completed;
             }
             if std::mem::take(&mut clock_due) && self.overdue() {
                 return self.timed_out();
             }
+            self.show();
+            let debugger = self.debugger;
+            let orders = async {
+                match debugger {
+                    Some(debugger) => debugger.given().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 () = abort.token().cancelled() => return abort.end(),
+                () = orders => {}
                 news = self.crew.news() => clock_due |= self.take(news),
             }
         }
+    }
+
+    /// Nodes that have begun and not ended.
+    fn busy(&self) -> usize {
+        self.crew.at_work() + self.machine.at_gate()
+    }
+
+    /// Do what the debugger has ordered; the run's end, if that is it.
+    fn obey(&mut self) -> Option<End> {
+        let (debugger, gate) = self.debugger.zip(self.machine.state.gate.as_mut())?;
+        let orders = debugger.take();
+        if let Some(paused) = orders.paused {
+            gate.set_paused(paused);
+        }
+        if orders.release {
+            gate.release();
+        }
+        self.obeyed = orders.count;
+        let reason = orders.stop?;
+        self.machine.state.stopped = true;
+        Some(End::Cancelled { reason })
+    }
+
+    /// Tell the debugger where the run stands.
+    fn show(&self) {
+        let Some((debugger, gate)) = self.debugger.zip(self.machine.state.gate.as_ref()) else { return };
+        debugger.show(DebugState {
+            paused: gate.is_paused(),
+            held: gate.held().map(|node| self.flow.nodes[node].id.clone()).collect(),
+            at_work: self.crew.at_work(),
+            orders: self.obeyed,
+        });
     }
 
     /// Announce the end, let nodes that are still at work react to it for a moment, and end what is left.
@@ -216,6 +291,8 @@ impl Runner<'_> {
         self.machine.close(&end);
         self.tell().await;
         self.cancel.cancel();
+        self.machine.fail_held();
+        self.tell().await;
         let deadline = tokio::time::Instant::now() + GRACE;
         while self.crew.at_work() > 0 {
             let Ok(news) = tokio::time::timeout_at(deadline, self.crew.news()).await else { break };
@@ -243,9 +320,13 @@ impl Runner<'_> {
         Outcome { end, duration, emitted: state.emitted, outputs, nodes }
     }
 
-    /// Begin a node; true when it has ended already.
-    fn begin(&mut self, node: NodeIndex) -> bool {
-        let Begun::Work(behaviour) = self.machine.begin(node) else { return true };
+    /// Do what is to be done for a node; true when it has ended already.
+    fn set_to_work(&mut self, node: NodeIndex, begun: Begun) -> bool {
+        let behaviour = match begun {
+            Begun::Work(behaviour) => behaviour,
+            Begun::Ended => return true,
+            Begun::Held => return false,
+        };
         match behaviour {
             Behaviour::Passive => {
                 self.machine.finish_passive(node);

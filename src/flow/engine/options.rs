@@ -15,6 +15,8 @@ pub struct RunOptions {
     pub flow_timeout: Duration,
     /// Whether debugging was asked for. Changes nothing by itself.
     pub debug: bool,
+    /// Ids of nodes that are held before their transfers, where the run has a debugger and debugging was asked for.
+    pub breakpoints: Vec<String>,
 }
 
 impl Default for RunOptions {
@@ -24,6 +26,7 @@ impl Default for RunOptions {
             node_timeout: Duration::from_secs(3600),
             flow_timeout: Duration::from_secs(10_800),
             debug: false,
+            breakpoints: Vec::new(),
         }
     }
 }
@@ -44,8 +47,8 @@ pub struct OptionsError {
 const LONGEST_MS: f64 = 10.0 * 365.0 * 86_400_000.0;
 
 impl RunOptions {
-    /// From an execution's options: `{execution?: {maxConcurrency?, nodeTimeoutMs?, flowTimeoutMs?}, debug?}`. Other
-    /// keys are left alone; what is absent or null has its default.
+    /// From an execution's options: `{execution?: {maxConcurrency?, nodeTimeoutMs?, flowTimeoutMs?}, debug?,
+    /// breakpoints?}`. Other keys are left alone; what is absent or null has its default.
     pub fn from_json(options: &JsonValue) -> Result<RunOptions, OptionsError> {
         let mut read = RunOptions::default();
         let wrong = |key, expected, found: &JsonValue| OptionsError { key, expected, found: found.to_string() };
@@ -78,6 +81,13 @@ impl RunOptions {
             Some(JsonValue::Bool(debug)) => read.debug = *debug,
             Some(found) => return Err(wrong("debug", "true or false", found)),
         }
+        match options.get("breakpoints") {
+            None | Some(JsonValue::Null) => {}
+            Some(found) => {
+                let ids = found.as_array().map(|ids| ids.iter().map(|id| id.as_str().map(str::to_owned)).collect());
+                read.breakpoints = ids.flatten().ok_or_else(|| wrong("breakpoints", "a list of node ids", found))?;
+            }
+        }
         Ok(read)
     }
 }
@@ -90,12 +100,13 @@ mod tests {
     #[test]
     fn absent_options_have_defaults_and_bad_ones_are_named() {
         assert_eq!(RunOptions::from_json(&JsonValue::Null), Ok(RunOptions::default()));
-        let given =
-            json!({"execution": {"maxConcurrency": 2, "nodeTimeoutMs": 1.5, "flowTimeoutMs": null}, "debug": true});
+        let given = json!({"execution": {"maxConcurrency": 2, "nodeTimeoutMs": 1.5, "flowTimeoutMs": null}, "debug": true,
+                "breakpoints": ["n1"]});
         let expected = RunOptions {
             max_concurrency: 2,
             node_timeout: Duration::from_micros(1500),
             debug: true,
+            breakpoints: vec!["n1".into()],
             ..RunOptions::default()
         };
         assert_eq!(RunOptions::from_json(&given), Ok(expected));
@@ -106,6 +117,8 @@ mod tests {
             (json!({"execution": {"nodeTimeoutMs": 0}}), "nodeTimeoutMs"),
             (json!({"execution": {"flowTimeoutMs": -1}}), "flowTimeoutMs"),
             (json!({"debug": "yes"}), "debug"),
+            (json!({"breakpoints": "n1"}), "breakpoints"),
+            (json!({"breakpoints": ["n1", 2]}), "breakpoints"),
         ] {
             assert_eq!(RunOptions::from_json(&given).unwrap_err().key, key);
         }

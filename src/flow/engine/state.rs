@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::time::Instant;
 
+use super::gate::Gate;
 use crate::flow::Value;
 use crate::flow::model::{Flow, NodeIndex, Status};
 use crate::flow::ports::Orphans;
@@ -67,6 +68,10 @@ pub(super) struct RunState {
     pub emitted: Vec<Emitted>,
     /// Number of the next event.
     pub next_event: i64,
+    /// Where nodes are held, if there is a debugger.
+    pub gate: Option<Gate>,
+    /// The debugger has stopped the run.
+    pub stopped: bool,
 }
 
 impl RunState {
@@ -90,6 +95,8 @@ impl RunState {
             ready: VecDeque::new(),
             emitted: Vec::new(),
             next_event: 0,
+            gate: None,
+            stopped: false,
         }
     }
 }

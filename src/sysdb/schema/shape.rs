@@ -133,6 +133,12 @@ pub(super) const EXECUTIONS: Needed = (
     ],
 );
 
+/// Contents that executions began with.
+pub(super) const FLOW_VERSIONS: Needed = ("flow_versions", &["hash", "flow_id", "version", "data", "used_at"]);
+
+/// Which execution began with which.
+pub(super) const FLOW_PINS: Needed = ("flow_pins", &["workflow_id", "hash", "pinned_at"]);
+
 /// Our leases.
 pub(super) const WORKERS: Needed = (
     "workers",

@@ -9,7 +9,7 @@ use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::error::SqlState;
 
 use crate::sysdb::{
-    Append, ApplicationWrite, Checkpoint, ChildStart, CommitError, Finish, Message, Owner, Receive, Received,
+    Append, ApplicationWrite, Checkpoint, ChildStart, CommitError, Consume, Finish, Message, Owner, Receive, Received,
     StepRecord, SysdbError, SystemDatabase, Write,
 };
 
@@ -97,6 +97,12 @@ SELECT taken.id, taken.function_id, 'DBOS.recv', taken.message, taken.serializat
        taken.completed{step_owner_value}
   FROM taken JOIN {s}.workflow_status w ON w.workflow_uuid = taken.id
 RETURNING workflow_uuid, function_id, output, serialization";
+
+/// By their keys; only messages to the workflow itself.
+const CONSUME: &str = "
+UPDATE {s}.notifications n SET consumed = TRUE, consumed_by_function_id = read.function_id
+  FROM unnest($1::text[], $2::text[], $3::int[]) AS read(destination, id, function_id)
+ WHERE n.message_uuid = read.id AND n.destination_uuid = read.destination AND NOT n.consumed";
 
 /// A child exists from the moment that its parent's step says so, and a re-run meets its own rows.
 const START: &str = "
@@ -217,6 +223,7 @@ struct Columns<'a> {
     steps: Vec<(&'a str, &'a StepRecord)>,
     appends: Vec<(&'a str, &'a Append)>,
     receives: Vec<(&'a str, &'a Receive)>,
+    consumes: Vec<(&'a str, &'a Consume)>,
     application: Vec<(&'a str, Vec<&'a serde_json::Value>)>,
     starts: Vec<(&'a str, &'a ChildStart)>,
     finishes: Vec<(&'a str, &'a Finish)>,
@@ -230,6 +237,7 @@ impl<'a> Columns<'a> {
                 Write::Step(step) => self.steps.push((id, step)),
                 Write::Append(append) => self.appends.push((id, append)),
                 Write::Receive(receive) => self.receives.push((id, receive)),
+                Write::Consume(consume) => self.consumes.push((id, consume)),
                 Write::Application(ApplicationWrite { statement, row }) => {
                     match self.application.iter_mut().find(|(known, _)| *known == statement.as_ref()) {
                         Some((_, rows)) => rows.push(row),
@@ -246,11 +254,9 @@ impl<'a> Columns<'a> {
     async fn run(&self, sysdb: &SystemDatabase, transaction: &Transaction<'_>) -> Result<Mail, Failure> {
         self.steps(sysdb, transaction).await?;
         let mail = self.receives(sysdb, transaction).await?;
-        self.appends(sysdb, transaction).await?;
-        for (statement, rows) in &self.application {
-            let statement = transaction.prepare_cached(statement).await?;
-            transaction.execute(&statement, &[&serde_json::json!(rows)]).await?;
-        }
+        self.consumes(sysdb, transaction).await?;
+        // These go out together: one round trip for all of them.
+        tokio::try_join!(self.appends(sysdb, transaction), self.application(transaction))?;
         self.starts(sysdb, transaction).await?;
         self.finishes(sysdb, transaction).await?;
         Ok(mail)
@@ -316,6 +322,36 @@ impl<'a> Columns<'a> {
             mail.insert((row.try_get(0)?, row.try_get(1)?), message);
         }
         Ok(mail)
+    }
+
+    async fn consumes(&self, sysdb: &SystemDatabase, transaction: &Transaction<'_>) -> Result<(), Failure> {
+        if self.consumes.is_empty() {
+            return Ok(());
+        }
+        let (mut ids, mut messages, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
+        for (id, consume) in &self.consumes {
+            for message in &consume.messages {
+                ids.push(*id);
+                messages.push(message.as_str());
+                numbers.push(consume.function_id);
+            }
+        }
+        let statement = transaction.prepare_cached(&sysdb.sql(CONSUME)).await?;
+        transaction.execute(&statement, &[&ids, &messages, &numbers]).await?;
+        Ok(())
+    }
+
+    /// Statements of the application, in the order of their first use.
+    async fn application(&self, transaction: &Transaction<'_>) -> Result<(), Failure> {
+        let mut prepared = Vec::with_capacity(self.application.len());
+        for (statement, rows) in &self.application {
+            prepared.push((transaction.prepare_cached(statement).await?, serde_json::json!(rows)));
+        }
+        let run =
+            async |(statement, rows): &(_, serde_json::Value)| transaction.execute(statement, &[rows]).await.map(drop);
+        // Polled in order, so they are sent in order.
+        futures_util::future::try_join_all(prepared.iter().map(run)).await?;
+        Ok(())
     }
 
     async fn appends(&self, sysdb: &SystemDatabase, transaction: &Transaction<'_>) -> Result<(), Failure> {

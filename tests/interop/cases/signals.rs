@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::stage::{QUEUE, Stage, execution, names, with};
+use super::stage::{QUEUE, Stage, execution, names, task, with};
 
 const WAITED: [&str; 6] =
     ["DBOS.writeStream", "DBOS.recv", "DBOS.sleep", "updateToRunning", "executeFlowAtomic", "updateToCompleted"];
@@ -91,5 +91,38 @@ async fn a_message_of_any_client_starts_an_execution_and_waiting_takes_no_slot()
         assert_eq!(names(&steps), ["DBOS.writeStream", "DBOS.recv", "DBOS.sleep", "updateToFailed"]);
         assert_eq!(steps[1]["output"], Value::Null);
         assert_eq!(stage.execution_has(&id, "failed").await, Some(error.message));
+    }
+}
+
+#[tokio::test]
+async fn commands_of_any_client_pause_an_execution_and_let_it_go_on() {
+    let Some(stage) = Stage::set().await else { return };
+    let mut ids = Vec::new();
+    for client in &stage.clients {
+        for portable in [false, true] {
+            let id = format!("paused-{:?}-{portable}", client.lang());
+            let debugged = json!([{"flowId": "hello-world", "inputs": {"name": "you"}, "debug": true}]);
+            client.enqueue(task(&id, debugged)).await;
+            ids.push((client, portable, id));
+        }
+    }
+    let command = |id: &str, portable: bool, command: &str| {
+        let message = json!({"command": command, "reason": "asked by a client"});
+        json!({"id": id, "topic": "COMMAND", "message": message, "portable": portable})
+    };
+    for (client, portable, id) in &ids {
+        client.call("send", command(id, *portable, "PAUSE")).await.unwrap();
+    }
+    let _worker = stage.worker(&[("queue.worker_concurrency", "1")]).await;
+    for (client, portable, id) in &ids {
+        let status = "SELECT status FROM fireflow_executions WHERE id = $1";
+        stage.until::<String>(status, id, |status| status == "paused").await;
+        client.call("send", command(id, *portable, "RESUME")).await.unwrap();
+        assert_eq!(client.result(id).await.unwrap()["outputs"]["greeting"], "Hello, you!");
+        let steps = client.steps(id).await;
+        let expected = ["DBOS.writeStream", "updateToRunning", "executeFlowAtomic", "updateToCompleted"];
+        assert_eq!(names(&steps), expected);
+        let events = client.stream(id, "events").await;
+        assert!(events.iter().any(|item| item["event"]["type"] == "debug:breakpoint-hit"));
     }
 }

@@ -27,7 +27,7 @@ use crate::{
         Creation, Event, Value,
         engine::{self, Abort, End, RunOptions},
     },
-    nodes::{FlowEvent, RunContext},
+    nodes::{ExecutionKeys, FlowEvent, RunContext},
     sysdb::{ChildStart, Claimed, Finish, SysdbError, SystemDatabase, Taken, WorkflowId},
     wire::{Arguments, Failure, Format},
 };
@@ -311,6 +311,7 @@ impl Executor {
             is_child: row.parent_execution_id.is_some(),
             integration: (&row.integration).into(),
             http: self.http.clone(),
+            keys: ExecutionKeys::default(),
         };
         let (sender, receiver) = mpsc::channel(events::AHEAD);
         let abort = Abort::default();

@@ -12,17 +12,26 @@ mod events;
 mod group;
 mod http;
 pub(crate) mod javascript;
+mod langchain;
+mod markdown;
 mod math;
+mod mcp;
 mod port;
 mod regexp;
+mod schema;
+mod secret;
 mod template;
 #[cfg(test)]
 mod testing;
+mod time;
 mod utilities;
 mod values;
+mod vendors;
 mod yaml;
 
 use std::sync::Arc;
+
+pub use secret::{ExecutionKeys, SecretError};
 
 use futures_util::future::BoxFuture;
 use indexmap::IndexMap;
@@ -41,6 +50,11 @@ pub enum Behaviour {
     Pure(fn(&mut NodeRun) -> Result<(), NodeError>),
     /// Waits for something: runs in a task of its own, under the node timeout.
     Async(for<'a> fn(&'a mut NodeRun) -> BoxFuture<'a, Result<(), NodeError>>),
+    /// Fails: it needs something that this worker doesn't reach. A node of the type keeps the ports that are stored.
+    Unavailable {
+        /// What it needs, in words: `a language model`.
+        service: &'static str,
+    },
 }
 
 /// A node failed. The text becomes the port `__errorMessage`.
@@ -109,6 +123,12 @@ impl Registry {
             http::TYPES,
             regexp::TYPES,
             template::TYPES,
+            langchain::TYPES,
+            schema::TYPES,
+            time::TYPES,
+            secret::TYPES,
+            mcp::TYPES,
+            vendors::TYPES,
         ];
         for types in families {
             types.iter().for_each(|node_type| registry.register(*node_type));
@@ -156,6 +176,8 @@ pub struct RunContext {
     pub integration: Value,
     /// Shared client for nodes that speak HTTP.
     pub http: reqwest::Client,
+    /// The execution's key pair, for which its secrets are encrypted.
+    pub keys: ExecutionKeys,
 }
 
 /// What a node did besides setting its ports, in order.

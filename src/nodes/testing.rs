@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Behaviour, Effect, NodeError, NodeRun, Registry, RunContext};
+use super::{Behaviour, Effect, ExecutionKeys, NodeError, NodeRun, Registry, RunContext};
 use crate::flow::Value;
 use crate::flow::model::PortConfig;
 
@@ -59,6 +59,7 @@ impl Bench {
             is_child: false,
             integration: Value::Undefined,
             http: HTTP.clone(),
+            keys: ExecutionKeys::default(),
         };
         Bench { node, ports, configs: IndexMap::new(), cancel: CancellationToken::new(), context }
     }
@@ -81,6 +82,7 @@ impl Bench {
             Behaviour::Passive => Ok(()),
             Behaviour::Pure(work) => work(&mut run),
             Behaviour::Async(work) => work(&mut run).await,
+            Behaviour::Unavailable { service } => Err(NodeError::new(service)),
         };
         let ports = run.into_ports();
         let mut effects = Vec::new();

@@ -92,7 +92,8 @@ fn from_html(page: &str, limits: &Limits, cancel: &CancellationToken) -> Result<
     reader.feed(&format!("<x-page id=\"{ROOT}\">"));
     let mut rest = page.as_str();
     while !rest.is_empty() {
-        let (chunk, after) = rest.split_at(rest.ceil_char_boundary(CHUNK));
+        let end = (CHUNK..rest.len()).find(|at| rest.is_char_boundary(*at)).unwrap_or(rest.len());
+        let (chunk, after) = rest.split_at(end);
         reader.feed(chunk);
         rest = after;
         go_on()?;
@@ -154,6 +155,8 @@ fn without_empty_items(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Pages with what Turndown 7.2 makes of them, and what the node does to that.
@@ -194,6 +197,43 @@ mod tests {
         let stopped = from_html("<p>x", &limits, &CancellationToken::new());
         assert_eq!(stopped, Err(MarkdownError::Time(Duration::ZERO)));
     }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn no_page_makes_it_panic(parts in proptest::collection::vec((0..PARTS.len(), any::<char>()), 0..40)) {
+            let page: String = parts.iter().flat_map(|(part, character)| [PARTS[*part].to_owned(), character.to_string()]).collect();
+            converted(&page).ok();
+        }
+    }
+
+    const PARTS: [&str; 24] = [
+        "<table>",
+        "<tr>",
+        "</td>",
+        "<li>",
+        "</ul>",
+        "<ol start=9e99>",
+        "<pre><code class=language->",
+        "</code>",
+        "<svg>",
+        "<math><mi>",
+        "<template>",
+        "</template>",
+        "<b>",
+        "</p>",
+        "<a href=(>",
+        "<select><option>",
+        "<script>",
+        "<!--",
+        "-->",
+        "</x-page>",
+        "<body id=page-root>",
+        "<frameset>",
+        "&#x0;&amp",
+        " \n",
+    ];
 
     #[test]
     fn a_stopped_node_stops_reading() {

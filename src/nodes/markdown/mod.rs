@@ -92,8 +92,8 @@ fn from_html(page: &str, limits: &Limits, cancel: &CancellationToken) -> Result<
     reader.feed(&format!("<x-page id=\"{ROOT}\">"));
     let mut rest = page.as_str();
     while !rest.is_empty() {
-        let end = (CHUNK..rest.len()).find(|at| rest.is_char_boundary(*at)).unwrap_or(rest.len());
-        let (chunk, after) = rest.split_at(end);
+        let cut = (CHUNK..rest.len()).find(|at| rest.is_char_boundary(*at)).unwrap_or(rest.len());
+        let (chunk, after) = rest.split_at(cut);
         reader.feed(chunk);
         rest = after;
         go_on()?;

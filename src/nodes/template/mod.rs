@@ -80,7 +80,7 @@ mod tests {
             ("{{> footer}}", "partials"),
             ("{{#> page}}{{/page}}", "partials"),
             ("{{user.0}}", "write [0]"),
-            ("{{lookup user}}", "two arguments"),
+            ("{{lookup 1}}", "two arguments"),
             ("{{#each}}{{/each}}", "exactly one argument"),
         ] {
             let (text, ports) = fails("HandlebarsTemplateNode", &json!({"template": template, "renderedText": "old"}));

@@ -141,9 +141,8 @@ impl<'a> Parser<'a> {
             self.space();
             if self.rest().starts_with('(') {
                 self.operand()?;
-                self.space();
-            }
-            if !self.rest().starts_with(['}', '~']) {
+                self.arguments(Path::default())?;
+            } else {
                 self.call()?;
             }
             let right = self.close_tag()?;
@@ -350,6 +349,11 @@ impl<'a> Parser<'a> {
             }
             Operand::Call(_) => return Err(self.error("a subexpression can't be called")),
         };
+        self.arguments(target)
+    }
+
+    /// The arguments of a call, up to where the tag or the parenthesis closes.
+    fn arguments(&mut self, target: Path) -> Result<Call, ParseError> {
         let mut call = Call { target, arguments: Vec::new(), options: Vec::new() };
         loop {
             self.space();

@@ -127,7 +127,13 @@ impl Renderer {
     }
 
     fn optional(&mut self, program: Option<&Program>, scope: Scope<'_>) -> Result<Sum, RenderError> {
-        program.map_or(Ok(Sum::default()), |program| self.program(program, scope))
+        let Some(program) = program else { return Ok(Sum::default()) };
+        if !scope.context.value.is_nullish() {
+            return self.program(program, scope);
+        }
+        // A helper works on an object even where there is none, and hands that one in.
+        let context = Context { value: Value::empty_object(), outer: scope.context.outer };
+        self.program(program, Scope { context: &context, ..scope })
     }
 
     /// A program with another value as its context. The same value again makes no step for `../`.

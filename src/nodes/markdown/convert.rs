@@ -104,17 +104,17 @@ struct Edges {
 impl Edges {
     fn of(tree: &Tree, node: Id) -> Edges {
         let mut leading = String::new();
-        let mut rest = None;
+        let mut has_text = false;
         for text in tree.walk(node).filter_map(|node| tree.text(node)) {
             let inner = text.trim_start_matches(is_space);
             leading.push_str(&text[..text.len() - inner.len()]);
             if !inner.is_empty() {
-                rest = Some(());
+                has_text = true;
                 break;
             }
         }
         let mut trailing = String::new();
-        if rest.is_some() {
+        if has_text {
             for text in backwards(tree, node) {
                 let inner = text.trim_end_matches(is_space);
                 trailing.insert_str(0, &text[inner.len()..]);

@@ -59,9 +59,9 @@ fn quoted(text: &str) -> String {
 }
 
 fn list(tree: &Tree, node: Id, content: String) -> String {
-    let ends_item = tree.nodes[node].parent.is_some_and(|parent| {
-        tree.tag(parent) == "li" && tree.children(parent).filter(|child| tree.is_element(*child)).last() == Some(node)
-    });
+    let in_item = tree.nodes[node].parent.is_some_and(|parent| tree.tag(parent) == "li");
+    let mut later = std::iter::successors(tree.nodes[node].next, |sibling| tree.nodes[*sibling].next);
+    let ends_item = in_item && !later.any(|sibling| tree.is_element(sibling));
     if ends_item { format!("\n{content}") } else { apart(&content) }
 }
 

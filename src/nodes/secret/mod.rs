@@ -12,7 +12,7 @@ use crate::nodes::port::output;
 pub(super) const TYPES: &[NodeType] = &[NodeType {
     name: "UnencryptedSecret",
     category: "secret",
-    about: "A secret made of plain values; only this execution can read it",
+    about: "A secret made of plain values; only this execution can read it. The plain values stay in the flow and its events",
     ports: const {
         &[
             input("secretType", SECRET_TYPE),

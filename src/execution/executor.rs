@@ -29,7 +29,7 @@ use crate::{
         Creation, Event, Value,
         engine::{self, Abort, Debugger, End, RunOptions},
     },
-    nodes::{FlowEvent, RunContext, outbound::Outbound},
+    nodes::{ExecutionKeys, FlowEvent, RunContext, outbound::Outbound},
     sysdb::{ChildStart, Claimed, Finish, SysdbError, SystemDatabase, Taken, WorkflowId},
     wire::{Arguments, Failure, Format},
 };
@@ -355,6 +355,7 @@ impl Executor {
             is_child: row.parent_execution_id.is_some(),
             integration: (&row.integration).into(),
             outbound: self.outbound.clone(),
+            keys: ExecutionKeys::default(),
         };
         let (sender, receiver) = mpsc::channel(events::AHEAD);
         let abort = Abort::default();

@@ -12,6 +12,8 @@ pub enum ProblemKind {
     EdgeDropped,
     /// A node's type is not known: it stays, and fails when it would run.
     UnknownType,
+    /// A node's type needs a service that this worker doesn't reach: it stays, and fails when it would run.
+    NeedsService,
     /// Nodes that wait for each other: none of them ever runs.
     Cycle,
     /// A node's parent is not there, or is the node itself, or nodes contain each other.
@@ -27,6 +29,7 @@ impl ProblemKind {
             ProblemKind::NodeDropped => "node dropped",
             ProblemKind::EdgeDropped => "edge dropped",
             ProblemKind::UnknownType => "unknown type",
+            ProblemKind::NeedsService => "needs a service",
             ProblemKind::Cycle => "cycle",
             ProblemKind::Parent => "bad parent",
             ProblemKind::Declaration => "bad declaration",

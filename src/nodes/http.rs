@@ -9,13 +9,14 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::outbound::{self, Reply};
 use super::port::{NUMBER, TEXT, input, output};
 use super::secrets::{self, Form, Secrets};
 use super::utilities::utility;
-use super::{Behaviour, NodeError, NodeRun, NodeType};
+use super::{Behaviour, NodeError, NodeRun, NodeType, markdown};
 use crate::flow::Value;
 use crate::flow::number::trim;
 use crate::flow::text::json_text;
@@ -55,6 +56,7 @@ enum ResponseType {
     Text,
     Json,
     Blob,
+    Markdown,
 }
 
 async fn request(run: &mut NodeRun) -> Result<(), NodeError> {
@@ -65,18 +67,15 @@ async fn request(run: &mut NodeRun) -> Result<(), NodeError> {
         "text" => ResponseType::Text,
         "json" => ResponseType::Json,
         "blob" => ResponseType::Blob,
-        "html-to-markdown" => {
-            let text = "port `responseType`: html-to-markdown is not supported yet; use text";
-            return Err(NodeError::new(text));
-        }
-        _ => return Err(NodeError::new("port `responseType` must be text, json or blob")),
+        "html-to-markdown" => ResponseType::Markdown,
+        _ => return Err(NodeError::new("port `responseType` must be text, json, blob or html-to-markdown")),
     };
     let retries = run.finite("retries", 0.0).max(0.0) as u32;
     let cancel = run.cancelled().clone();
     let work = async {
         let response = request.send(run, retries).await?;
         run.set("statusCode", f64::from(response.status().as_u16()));
-        receive(response, response_type).await
+        receive(response, response_type, &cancel).await
     };
     let text = tokio::select! {
         text = work => text?,
@@ -234,7 +233,11 @@ fn compact(json: &serde_json::Value) -> Result<String, String> {
     json_text(&Value::from(json), false).map_err(|error| error.to_string())
 }
 
-async fn receive(mut response: Reply, response_type: ResponseType) -> Result<String, NodeError> {
+async fn receive(
+    mut response: Reply,
+    response_type: ResponseType,
+    cancel: &CancellationToken,
+) -> Result<String, NodeError> {
     let content_type = response.header(&CONTENT_TYPE).unwrap_or_default().to_lowercase();
     let mut body = Vec::new();
     let mut length = 0;
@@ -250,6 +253,9 @@ async fn receive(mut response: Reply, response_type: ResponseType) -> Result<Str
     match response_type {
         ResponseType::Blob => Ok(format!("Blob: {content_type}, {length} bytes")),
         ResponseType::Text => Ok(decode(&body)),
+        ResponseType::Markdown => markdown::of_page(decode(&body), cancel)
+            .await
+            .map_err(|error| NodeError::new(format!("the response can't be turned into Markdown: {error}"))),
         ResponseType::Json => compact_json(&decode(&body))
             .map_err(|error| NodeError::new(format!("the response is no JSON: {error}; set `responseType` to text"))),
     }
@@ -315,6 +321,8 @@ mod tests {
         let json = [("content-type", "application/JSON; charset=x")];
         match head.uri.path() {
             "/json" => (json, "{ \"a\" : [1e21, \"\u{e9}\"] }").into_response(),
+            "/page" => axum::response::Html("<title>x</title><h1>Gears</h1><p>A <b>big</b> one").into_response(),
+            "/frames" => axum::response::Html("<frameset secret></frameset>").into_response(),
             "/bom" => "\u{feff}hi".into_response(),
             "/moved" => axum::response::Redirect::temporary("/json").into_response(),
             "/loop" => axum::response::Redirect::temporary("/loop").into_response(),
@@ -332,6 +340,7 @@ mod tests {
             (json!({"path": "/json"}), 200, "{ \"a\" : [1e21, \"\u{e9}\"] }"),
             (json!({"path": "/json", "responseType": "json"}), 200, "{\"a\":[1e+21,\"\u{e9}\"]}"),
             (json!({"path": "/json", "responseType": "blob"}), 200, "Blob: application/json; charset=x, 22 bytes"),
+            (json!({"path": "/page", "responseType": "html-to-markdown"}), 200, "# Gears\n\nA **big** one"),
             (json!({"path": "/bom"}), 200, "hi"),
             (json!({"path": "/moved"}), 200, "{ \"a\" : [1e21, \"\u{e9}\"] }"),
             (json!({"path": "/missing"}), 404, "nothing here"),
@@ -395,7 +404,7 @@ mod tests {
                 json!({"path": "/", "method": "POST", "headers": "Content-Type: application/json", "body": "secret"}),
                 "`body` is no JSON",
             ),
-            (json!({"path": "/", "responseType": "html-to-markdown"}), "not supported yet"),
+            (json!({"path": "/frames", "responseType": "html-to-markdown"}), "consists of frames"),
             (json!({"path": "/", "responseType": "xml"}), "`responseType`"),
             (json!({"path": "/missing", "responseType": "json"}), "the response is no JSON"),
             (json!({"path": "/loop?secret"}), "too many redirects"),
@@ -412,7 +421,7 @@ mod tests {
             assert!(text.contains(words), "{inputs}: {text}");
             assert!(!text.contains("secret"), "{text}");
             let status = if words.contains("is no JSON") && words.contains("response") { 404 } else { 0 };
-            if words != "larger than" {
+            if words != "larger than" && words != "consists of frames" {
                 assert_eq!(outcome.json()["statusCode"], json!(status), "{inputs}");
             }
         }

@@ -11,21 +11,29 @@ mod events;
 mod group;
 mod http;
 pub(crate) mod javascript;
+mod langchain;
+mod markdown;
 mod math;
 mod mcp;
 pub mod outbound;
 mod port;
 mod regexp;
+mod schema;
+mod sealed;
 pub mod secrets;
 mod template;
 #[cfg(test)]
 mod testing;
+mod time;
 mod transforms;
 mod utilities;
 mod values;
+mod vendors;
 mod yaml;
 
 use std::sync::Arc;
+
+pub use sealed::{ExecutionKeys, SecretError};
 
 use futures_util::future::BoxFuture;
 use indexmap::IndexMap;
@@ -44,6 +52,11 @@ pub enum Behaviour {
     Pure(fn(&mut NodeRun) -> Result<(), NodeError>),
     /// Waits for something: runs in a task of its own, under the node timeout.
     Async(for<'a> fn(&'a mut NodeRun) -> BoxFuture<'a, Result<(), NodeError>>),
+    /// Fails: it needs something that this worker doesn't reach. A node of the type keeps the ports that are stored.
+    Unavailable {
+        /// What it needs, in words: `a language model`.
+        service: &'static str,
+    },
 }
 
 /// A node failed. The text becomes the port `__errorMessage`.
@@ -112,6 +125,11 @@ impl Registry {
             mcp::TYPES,
             regexp::TYPES,
             template::TYPES,
+            langchain::TYPES,
+            schema::TYPES,
+            time::TYPES,
+            sealed::TYPES,
+            vendors::TYPES,
         ];
         for types in families.into_iter().chain(transforms::FAMILIES.iter().copied()) {
             types.iter().for_each(|node_type| registry.register(*node_type));
@@ -159,6 +177,8 @@ pub struct RunContext {
     pub integration: Value,
     /// The way out for nodes that speak to the network, and the secrets that flows may refer to.
     pub outbound: outbound::Outbound,
+    /// The execution's key pair, for which its secrets are encrypted.
+    pub keys: ExecutionKeys,
 }
 
 /// What a node did besides setting its ports, in order.

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::outbound::Outbound;
-use super::{Behaviour, Effect, NodeError, NodeRun, Registry, RunContext};
+use super::{Behaviour, Effect, ExecutionKeys, NodeError, NodeRun, Registry, RunContext};
 use crate::flow::Value;
 use crate::flow::model::PortConfig;
 
@@ -57,6 +57,7 @@ impl Bench {
             is_child: false,
             integration: Value::Undefined,
             outbound: OUTBOUND.clone(),
+            keys: ExecutionKeys::default(),
         };
         Bench { node, ports, configs: IndexMap::new(), cancel: CancellationToken::new(), context }
     }
@@ -79,6 +80,7 @@ impl Bench {
             Behaviour::Passive => Ok(()),
             Behaviour::Pure(work) => work(&mut run),
             Behaviour::Async(work) => work(&mut run).await,
+            Behaviour::Unavailable { service } => Err(NodeError::new(service)),
         };
         let ports = run.into_ports();
         let mut effects = Vec::new();

@@ -15,7 +15,7 @@ use super::{Case, CaseError};
 use crate::flow::engine::{self, Abort, Debugger, End, Outcome, RunOptions};
 use crate::flow::events::Event;
 use crate::flow::{Flow, Value};
-use crate::nodes::{FlowEvent, Registry, RunContext};
+use crate::nodes::{ExecutionKeys, FlowEvent, Registry, RunContext};
 
 /// How deep children may nest in a case.
 const MAX_DEPTH: u32 = 20;
@@ -62,6 +62,7 @@ impl Case {
         let mut context = context.clone();
         context.event = self.run.event.clone();
         context.is_child = self.run.as_child;
+        context.keys = ExecutionKeys::default();
         context.depth = u32::from(self.run.as_child);
         let (sender, receiver) = mpsc::channel(EVENTS);
         let mut options = self.run.options.clone();
@@ -150,7 +151,8 @@ fn children<'a>(
         let mut children = Vec::new();
         for emitted in &outcome.emitted {
             let event = FlowEvent { name: emitted.name.clone(), payload: emitted.payload.clone() };
-            let context = RunContext { event: Some(event), depth, is_child: true, ..parent.clone() };
+            let keys = ExecutionKeys::default();
+            let context = RunContext { event: Some(event), depth, is_child: true, keys, ..parent.clone() };
             let (sender, receiver) = mpsc::channel(EVENTS);
             let abort = Abort::new();
             let running = engine::run(flow, options, context.clone(), Vec::new(), sender, &abort);

@@ -268,6 +268,13 @@ impl<'a> Machine<'a> {
         self.succeed(node);
     }
 
+    /// A node that needs what this worker doesn't reach has failed.
+    pub fn finish_unavailable(&mut self, node: NodeIndex, service: &str) {
+        let name = &self.flow.nodes[node].type_name;
+        let text = format!("{name} needs {service}, which this worker does not reach; replace the node");
+        self.fail_by_itself(node, &text);
+    }
+
     /// Take over what a node set. What it set before it failed counts as well.
     fn keep(&mut self, node: NodeIndex, values: IndexMap<Arc<str>, Value>) -> Result<(), NodeError> {
         let known = &self.flow.nodes[node];

@@ -332,6 +332,10 @@ impl Runner<'_> {
                 self.machine.finish_passive(node);
                 true
             }
+            Behaviour::Unavailable { service } => {
+                self.machine.finish_unavailable(node, service);
+                true
+            }
             Behaviour::Pure(work) => {
                 let mut run = self.node_run(node, self.effect_sender.clone(), self.cancel.clone());
                 let end = match catch_unwind(AssertUnwindSafe(|| work(&mut run))) {

@@ -10,7 +10,7 @@ use super::decode::stored_or_default;
 use crate::flow::model::{Direction, Json, Node, Port, PortConfig, PortKind, SYSTEM_PORTS, Status};
 use crate::flow::problems::{Problem, ProblemKind};
 use crate::flow::{Value, ports};
-use crate::nodes::{NodeType, Registry};
+use crate::nodes::{Behaviour, NodeType, Registry};
 
 /// Keys of the system ports' values, in the order of the system ports.
 const SYSTEM_KEYS: [&str; 4] = ["execute", "success", "error", "errorMessage"];
@@ -48,9 +48,15 @@ pub(super) fn build(stored: &Json, registry: &Registry, problems: &mut Vec<Probl
         head: head(id, type_name, metadata, class_listens).into(),
         connections: stored.get("connections").map_or_else(|| "{}".into(), |json| json.to_string().into()),
     };
-    if node_type.is_none() {
-        let what = format!("this worker does not know the node type {type_name}; the node fails when it would run");
-        problems.push(Problem::new(ProblemKind::UnknownType, id, what));
+    let problem = match node_type.map(|known| known.behaviour) {
+        None => Some((ProblemKind::UnknownType, format!("this worker does not know the node type {type_name}"))),
+        Some(Behaviour::Unavailable { service }) => {
+            Some((ProblemKind::NeedsService, format!("{type_name} needs {service}, which this worker does not reach")))
+        }
+        Some(_) => None,
+    };
+    if let Some((kind, what)) = problem {
+        problems.push(Problem::new(kind, id, format!("{what}; the node fails when it would run")));
     } else if let Some(connections) = stored.get("connections").and_then(JsonValue::as_object) {
         let missing = connections.keys().find(|port| ports::resolve(&node, 0, port).is_none());
         if let Some(port) = missing {

@@ -71,6 +71,24 @@ fn nodes_that_cannot_be_built_are_left_out_with_a_reason() {
 }
 
 #[test]
+fn a_type_that_needs_a_service_is_known_and_keeps_what_is_stored() {
+    let stored = json!({"metadata": {"schemaVersion": "v2"}, "nodes": [
+        {"id": "NOllm", "schemaVersion": "v2", "metadata": {"type": "LLMCallNode"}, "connections": {"elsewhere": []},
+            "ports": [{"config": {"id": "prompt", "type": "string"}, "value": "hello"}]},
+        {"id": "NOnone", "schemaVersion": "v2", "metadata": {"type": "NoSuchNode"}},
+    ]});
+    let loaded = load(&stored);
+    let known = [(ProblemKind::NeedsService, "NOllm"), (ProblemKind::UnknownType, "NOnone")];
+    assert_eq!(kinds(&loaded), known);
+    assert_eq!(value(&loaded, "NOllm", "prompt"), json!("hello"));
+    assert_eq!(
+        loaded.problems[0].to_string(),
+        "needs a service: NOllm: LLMCallNode needs a language model, which this worker does not reach; \
+        the node fails when it would run"
+    );
+}
+
+#[test]
 fn nested_ports_are_found_even_when_keys_look_like_paths() {
     let text = json!({"type": "string"});
     let config = json!({"id": "object", "key": "object", "type": "object", "schema": {"properties": {

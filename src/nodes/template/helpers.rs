@@ -2,7 +2,7 @@
 
 use super::render::RenderError;
 use crate::flow::Value;
-use crate::flow::text::{array_index, json_text, text_or_empty};
+use crate::flow::text::{array_index, json_text, text_of, text_or_empty};
 use crate::nodes::yaml;
 
 /// Whether a name is that of a helper for values. (`if`, `each` and the like are blocks.)
@@ -14,8 +14,11 @@ pub(super) fn is_helper(name: &str) -> bool {
 pub(super) fn call(name: &str, arguments: &[Value], logged: &mut Vec<String>) -> Result<Value, RenderError> {
     let first = arguments.first().unwrap_or(&Value::Undefined);
     Ok(match name {
-        "lookup" if !first.is_truthy() => first.clone(),
-        "lookup" => property(first, &text_or_empty(arguments.get(1).unwrap_or(&Value::Undefined))),
+        "lookup" if !first.is_truthy() && !arguments.is_empty() => first.clone(),
+        "lookup" => match arguments {
+            [_, name] => property(first, &text_of(name)),
+            _ => return Err(RenderError::TwoArguments),
+        },
         "log" => {
             let parts: Result<Vec<_>, _> = arguments.iter().map(log_text).collect();
             logged.push(parts?.join(" "));

@@ -84,6 +84,9 @@ mod tests {
             ("{{#if x}}{{/each}}", "{{/each}} closes nothing; {{#if}} is open"),
             ("{{shout name}}", "no helper `shout`"),
             ("{{> footer}}", "partials"),
+            ("{{#> page}}{{/page}}", "partials"),
+            ("{{user.0}}", "write [0]"),
+            ("{{lookup 1}}", "two arguments"),
             ("{{#each}}{{/each}}", "exactly one argument"),
         ] {
             let (text, ports) = fails("HandlebarsTemplateNode", &json!({"template": template, "renderedText": "old"}));

@@ -129,12 +129,24 @@ impl<'a> Parser<'a> {
         }
         if self.take("^") {
             self.space();
-            if let Some(right) = self.try_close() {
+            if let Some(right) = self.take_close() {
                 return Ok(Some(End::Else(Strip { left, right })));
             }
             let (call, names) = self.opening()?;
             let right = self.close_tag()?;
             body.push(self.block(call, names, Strip { left, right }, true)?);
+            return Ok(None);
+        }
+        if self.take(">") {
+            self.space();
+            if self.rest().starts_with('(') {
+                self.operand()?;
+                self.arguments(Path::default())?;
+            } else {
+                self.call()?;
+            }
+            let right = self.close_tag()?;
+            body.push(Statement::Partial(Strip { left, right }));
             return Ok(None);
         }
         self.refuse_partials()?;
@@ -148,9 +160,6 @@ impl<'a> Parser<'a> {
         let call = self.call()?;
         if unescaped && !self.take("}") {
             return Err(self.error("a tag that opens with {{{ must close with }}}"));
-        }
-        if !unescaped && self.rest().starts_with("}}}") {
-            return Err(self.error("a tag that opens with {{ must close with }}; put a space before a } that follows"));
         }
         let right = self.close_tag().map_err(|error| match self.rest().is_empty() {
             true => {
@@ -178,7 +187,7 @@ impl<'a> Parser<'a> {
             return Ok(None);
         }
         self.space();
-        if let Some(right) = self.try_close() {
+        if let Some(right) = self.take_close() {
             return Ok(Some(End::Else(Strip { left, right })));
         }
         if self.rest().starts_with(['.', '/', '=']) {
@@ -278,14 +287,24 @@ impl<'a> Parser<'a> {
     }
 
     fn close_tag(&mut self) -> Result<bool, ParseError> {
-        self.try_close().ok_or_else(|| {
-            let found: String = self.rest().chars().take(10).collect();
-            self.error(format!("expected }}}} but found `{found}`"))
-        })
+        self.try_close().ok_or_else(|| self.unclosed())
     }
 
-    /// `}}` or `~}}`; whether it was the latter.
+    fn unclosed(&self) -> ParseError {
+        if self.rest().starts_with("}}}") {
+            return self
+                .error("a tag closes with as many braces as it opens with; put a space before a } that follows");
+        }
+        let found: String = self.rest().chars().take(10).collect();
+        self.error(format!("expected }}}} but found `{found}`"))
+    }
+
+    /// `}}` or `~}}`, and no third brace; whether it was the latter.
     fn try_close(&mut self) -> Option<bool> {
+        if self.rest().starts_with("}}}") { None } else { self.take_close() }
+    }
+
+    fn take_close(&mut self) -> Option<bool> {
         if self.take("~}}") { Some(true) } else { self.take("}}").then_some(false) }
     }
 
@@ -330,6 +349,11 @@ impl<'a> Parser<'a> {
             }
             Operand::Call(_) => return Err(self.error("a subexpression can't be called")),
         };
+        self.arguments(target)
+    }
+
+    /// The arguments of a call, up to where the tag or the parenthesis closes.
+    fn arguments(&mut self, target: Path) -> Result<Call, ParseError> {
         let mut call = Call { target, arguments: Vec::new(), options: Vec::new() };
         loop {
             self.space();
@@ -406,13 +430,15 @@ impl<'a> Parser<'a> {
         let mut path = Path { data: self.take("@"), ..Path::default() };
         let mut at_start = true;
         loop {
-            if self.take("..") {
-                if !path.parts.is_empty() || path.scoped {
-                    return Err(self.error("../ must stand at a path's start"));
+            let rest = self.rest();
+            let dot = rest.starts_with('.') && rest[1..].chars().next().is_none_or(follows_word);
+            if rest.starts_with("..") || dot {
+                let parent = rest.starts_with("..");
+                if !path.parts.is_empty() {
+                    return Err(self.error("../ and ./ must stand at a path's start"));
                 }
-                path.depth += 1;
-            } else if self.rest().starts_with('.') && path.parts.is_empty() && at_start {
-                self.at += 1;
+                self.at += if parent { 2 } else { 1 };
+                path.depth += usize::from(parent);
                 path.scoped = true;
             } else if self.take("[") {
                 let Some(length) = self.rest().find(']') else {
@@ -420,6 +446,9 @@ impl<'a> Parser<'a> {
                 };
                 path.parts.push(self.rest()[..length].to_owned());
                 self.at += length + 1;
+            } else if !at_start && self.at_literal() {
+                let word: String = rest.chars().take_while(|character| !ends_word(*character)).collect();
+                return Err(self.error(format!("`{word}` in a path is read as a value; write [{word}]")));
             } else {
                 match self.name()? {
                     name if name == "this" && path.parts.is_empty() => path.scoped = true,
@@ -428,19 +457,30 @@ impl<'a> Parser<'a> {
                 }
             }
             at_start = false;
-            let separator = self.rest().starts_with(['.', '/']);
-            let followed = self.rest().get(1..).is_some_and(|rest| rest.starts_with(|next| !ends_word(next)));
-            if !separator || !followed {
-                if separator {
+            let mut rest = self.rest().chars();
+            match rest.next() {
+                // A dot before the end of a word is a word of its own.
+                Some('.') if !rest.next().is_none_or(follows_word) => {}
+                Some('/') if rest.next().is_none_or(ends_word) => {
                     return Err(self.error("a path ends in a separator"));
                 }
-                break;
+                Some('/') => {}
+                _ => break,
             }
             self.at += 1;
         }
         path.scoped |= path.depth > 0;
         path.original = self.source[start..self.at].replace(['[', ']'], "");
         Ok(path)
+    }
+
+    /// Whether a number, a flag or nothing stands here, as a word of its own.
+    fn at_literal(&self) -> bool {
+        let rest = self.rest();
+        let word = &rest[..rest.find(|character| ends_word(character) || character == ']').unwrap_or(rest.len())];
+        word.len() < rest.len()
+            && !rest[word.len()..].starts_with('|')
+            && (matches!(word, "true" | "false" | "null" | "undefined") || is_number(word))
     }
 
     fn name(&mut self) -> Result<String, ParseError> {
@@ -515,6 +555,11 @@ fn is_name(character: char) -> bool {
 
 fn ends_word(character: char) -> bool {
     character.is_whitespace() || matches!(character, '}' | '~' | ')' | '|')
+}
+
+/// What may come after a word, the separators of a path included.
+fn follows_word(character: char) -> bool {
+    ends_word(character) || matches!(character, '=' | '/' | '.' | ']')
 }
 
 fn is_number(word: &str) -> bool {

@@ -22,6 +22,12 @@ pub(super) enum RenderError {
     /// A block helper wants one argument.
     #[error("{{{{#{0}}}}} takes exactly one argument")]
     OneArgument(&'static str),
+    /// `lookup` wants two.
+    #[error("lookup takes exactly two arguments")]
+    TwoArguments,
+    /// There are none.
+    #[error("partials are not available; write the text itself")]
+    Partial,
     /// A value can't be written.
     #[error("{0}")]
     Value(#[from] crate::flow::text::TooDeep),
@@ -93,9 +99,11 @@ impl Renderer {
         for statement in &program.body {
             self.step()?;
             let part = match statement {
+                Statement::Content(content) if content.value.is_empty() => continue, // what touches it then touches
                 Statement::Content(content) => Sum::Text(content.value.clone()),
                 Statement::Comment(_) => continue,
-                Statement::Mustache(call, _) => Sum::from(self.call(call, scope)?),
+                Statement::Mustache(call, _) => Sum::from(self.call(call, false, scope)?),
+                Statement::Partial(..) => return Err(RenderError::Partial),
                 Statement::Block(block) => self.block(block, scope)?,
             };
             if stands_apart(statement, scope) {
@@ -119,7 +127,13 @@ impl Renderer {
     }
 
     fn optional(&mut self, program: Option<&Program>, scope: Scope<'_>) -> Result<Sum, RenderError> {
-        program.map_or(Ok(Sum::default()), |program| self.program(program, scope))
+        let Some(program) = program else { return Ok(Sum::default()) };
+        if !scope.context.value.is_nullish() {
+            return self.program(program, scope);
+        }
+        // A helper works on an object even where there is none, and hands that one in.
+        let context = Context { value: Value::empty_object(), outer: scope.context.outer };
+        self.program(program, Scope { context: &context, ..scope })
     }
 
     /// A program with another value as its context. The same value again makes no step for `../`.
@@ -163,9 +177,9 @@ impl Renderer {
                     self.within(program, &value, None, Value::Undefined, scope)
                 }
             }
-            Some(name) if helpers::is_helper(name) => Ok(Sum::from(self.call(&block.call, scope)?)),
+            Some(name) if helpers::is_helper(name) => Ok(Sum::from(self.call(&block.call, false, scope)?)),
             _ => {
-                let value = self.call(&block.call, scope)?;
+                let value = self.call(&block.call, false, scope)?;
                 match &value {
                     Value::Bool(true) => self.optional(program, scope),
                     Value::Bool(false) | Value::Null | Value::Undefined => self.optional(inverse, scope),
@@ -227,10 +241,9 @@ impl Renderer {
     }
 
     /// A tag's or subexpression's value. Recursion is bounded by the nesting that the parser lets through.
-    fn call(&mut self, call: &Call, scope: Scope<'_>) -> Result<Value, RenderError> {
+    fn call(&mut self, call: &Call, is_inner: bool, scope: Scope<'_>) -> Result<Value, RenderError> {
         self.step()?;
         let name = call.target.simple().filter(|name| named(scope.names, name).is_none());
-        let has_arguments = !call.arguments.is_empty() || !call.options.is_empty();
         match name {
             Some(name) if helpers::is_helper(name) => {
                 let arguments: Result<Vec<_>, _> =
@@ -241,8 +254,19 @@ impl Renderer {
             Some("unless") => Err(RenderError::OneArgument("unless")),
             Some("each") => Err(RenderError::OneArgument("each")),
             Some("with") => Err(RenderError::OneArgument("with")),
-            _ if has_arguments => Err(RenderError::MissingHelper(call.target.original.clone())),
-            _ => Ok(self.path(&call.target, scope)),
+            _ => {
+                let value = self.path(&call.target, scope);
+                let asks_for_helper = is_inner || !call.options.is_empty() || !call.arguments.is_empty();
+                let is_named = name.is_none() && call.target.simple().is_some();
+                match (call.arguments.is_empty(), asks_for_helper, value.is_truthy()) {
+                    // What a block gave a name is never a helper, whatever stands behind it.
+                    (_, false, _) => Ok(value),
+                    _ if is_named => Ok(value),
+                    // A helper that isn't there gives nothing when it has nothing to work on.
+                    (true, true, false) => Ok(Value::Undefined),
+                    _ => Err(RenderError::MissingHelper(call.target.original.clone())),
+                }
+            }
         }
     }
 
@@ -250,7 +274,7 @@ impl Renderer {
         match operand {
             Operand::Path(path) => Ok(self.path(path, scope)),
             Operand::Literal(value) => Ok(value.clone()),
-            Operand::Call(call) => self.call(call, scope),
+            Operand::Call(call) => self.call(call, true, scope),
         }
     }
 

@@ -9,6 +9,8 @@ pub(super) enum Statement {
     Mustache(Call, Strip),
     Block(Box<Block>),
     Comment(Strip),
+    /// `{{> name}}`: fails where it is reached, since there are none.
+    Partial(Strip),
 }
 
 /// Text between tags. White space around tags that stand alone is cut off after reading, but whether a tag stands

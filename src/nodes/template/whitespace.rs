@@ -21,7 +21,7 @@ fn control_body(body: &mut [Statement], is_root: bool) {
     for index in 0..body.len() {
         let wants = match &mut body[index] {
             Statement::Content(_) => continue,
-            Statement::Mustache(_, strip) => Wants { strip: *strip, ..Wants::default() },
+            Statement::Mustache(_, strip) | Statement::Partial(strip) => Wants { strip: *strip, ..Wants::default() },
             Statement::Comment(strip) => Wants { strip: *strip, inline_alone: true, ..Wants::default() },
             Statement::Block(block) => control_block(block),
         };

@@ -158,7 +158,7 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Value {
     let fits = match wanted {
         None => true,
         Some("int") => resolved.as_f64().is_some_and(|number| number.fract() == 0.0),
-        Some("float") => resolved.as_f64().is_some(),
+        Some("float") => resolved.as_f64().is_some() && text.contains(['.', 'e', 'E']) && !text.starts_with("0x"),
         Some("bool") => resolved.as_bool().is_some(),
         Some("null") => matches!(resolved, Value::Null),
         Some(_) => false,
@@ -217,6 +217,8 @@ mod tests {
             ("'12'", json!("12")),
             ("!!str 12", json!("12")),
             ("!!int '12'", json!(12)),
+            ("!!float 12", json!("12")),
+            ("!!float 12.0", json!(12)),
             ("!other 12", json!("12")),
             ("# nothing", json!(null)),
         ] {

@@ -14,7 +14,7 @@ use crate::flow::model::{Direction, SYSTEM_PORTS};
 use crate::nodes::{NodeType, Registry};
 
 /// What a person calls the system ports.
-const FRIENDLY: [(&str, &str); 4] =
+pub(super) const FRIENDLY: [(&str, &str); 4] =
     [("run", "__execute"), ("success", "__success"), ("failed", "__error"), ("error", "__errorMessage")];
 
 /// A node and what is known of its ports.
@@ -180,6 +180,16 @@ impl<'t> Links<'t> {
                 let mut shape = self.walk(node, &port, tree, false, &key.span, reading);
                 shape.given = true;
                 self.sites[node].shapes.insert(port, shape);
+            }
+        }
+        for site in &mut self.sites {
+            for (key, declared) in &site.ports {
+                let Some(value) = declared.value else { continue };
+                if site.shapes.contains_key(&key.text) {
+                    let message = format!("the port {} has a value in `inputs` and in `ports`", key.text);
+                    reading.hint("given-twice", message, &value.span, "keep one of the two");
+                }
+                site.shapes.insert(key.text.clone(), Shape::verbatim(value));
             }
         }
         for edge in &document.edges {

@@ -1,22 +1,30 @@
 //! Flows as people write them: YAML or TOML that says what an editor would draw, and nothing that follows from it.
 //!
-//! [`lower`] turns a file into the stored form, with the place of each part; `raise` writes a stored flow as such a
+//! [`lower`] turns a file into the stored form, with the place of each part; [`raise`] writes a stored flow as such a
 //! file. Names of nodes become their ids, so that the same file always gives the same flow. docs/authoring.md has the form.
 
+mod describe;
 mod document;
+mod equal;
 mod infer;
 mod layout;
 mod links;
 mod lower;
+mod raise;
 mod reading;
 mod reference;
+#[cfg(test)]
+mod round_trip;
 mod shape;
 #[cfg(test)]
 mod tests;
 mod toml;
 mod tree;
 mod types;
+mod write;
 mod yaml;
+
+pub use raise::{Raised, raise};
 
 use super::{Diagnostic, Source};
 use crate::nodes::Registry;

@@ -73,11 +73,21 @@ impl<'t> Site<'t> {
         class.chain(declared).chain(self.inputs.iter().map(|(key, _)| key.text.as_str()))
     }
 
+    /// Whether a root port is its own, and not made up by who gives it a value. Of an unknown type all are.
+    fn has(&self, key: &str) -> bool {
+        match &self.node_type {
+            None => self.own_ports().any(|own| own == key),
+            Some(known) => {
+                known.ports.iter().any(|port| port.key == key) || self.ports.iter().any(|(name, _)| name.text == key)
+            }
+        }
+    }
+
     /// A port as stored: a friendly name counts where the node has no port of that name itself.
     pub fn port(&self, written: &str) -> String {
         let friendly = FRIENDLY.iter().find(|(name, _)| *name == written);
         match friendly {
-            Some((_, system)) if !self.own_ports().any(|own| own == written) => (*system).to_owned(),
+            Some((_, system)) if !self.has(written) => (*system).to_owned(),
             _ => written.to_owned(),
         }
     }

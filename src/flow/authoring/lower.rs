@@ -43,7 +43,7 @@ pub(super) fn lower(name: &str, text: &str, tree: &Tree, registry: &Registry) ->
     let mut reading = Reading { file: text, findings: Vec::new() };
     let mut document = document::read(tree, &mut reading);
     let (heads, sites) = nodes(&mut document, registry, &mut reading);
-    ids(&heads, &mut reading);
+    ids(&heads, &sites, &mut reading);
     let mut links = Links::new(sites, &mut reading);
     links.connect(&document, &mut reading);
     let groups: Vec<Option<usize>> = heads.iter().map(|head| links.node(head.group.as_ref()?, &mut reading)).collect();
@@ -142,10 +142,12 @@ fn nodes<'t>(document: &mut Document<'t>, registry: &Registry, reading: &mut Rea
     (heads, sites)
 }
 
-fn ids(heads: &[Head], reading: &mut Reading) {
+/// Names that stand twice are another finding.
+fn ids(heads: &[Head], sites: &[Site], reading: &mut Reading) {
     let mut seen: HashMap<&str, usize> = HashMap::new();
     for (index, head) in heads.iter().enumerate() {
-        if seen.insert(&head.id.text, index).is_some() {
+        let before = seen.insert(&head.id.text, index);
+        if before.is_some_and(|before| sites[before].name.text != sites[index].name.text) {
             let message = format!("two nodes have the id `{}`", head.id.text);
             reading.hint("duplicate-id", message, &head.id.span, "a node's name is its id, unless it says another one");
         }

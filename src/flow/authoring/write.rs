@@ -29,6 +29,11 @@ pub(super) fn yaml(document: &Map<String, Json>) -> String {
     text
 }
 
+/// A file in TOML.
+pub(super) fn toml(document: &Map<String, Json>) -> Result<String, toml::ser::Error> {
+    toml::to_string_pretty(document)
+}
+
 /// `key: value` with its line end. So many levels of the value keep a line for each entry.
 fn entry(text: &mut String, name: &str, value: &Json, indent: usize, levels: usize) {
     let written = key(name);

@@ -15,7 +15,7 @@ mod versions;
 
 pub use executor::{Executor, Limits};
 pub use failure::Failed;
-pub use flows::{FlowStore, FlowSummary, FlowsError, StoredFlow};
+pub use flows::{FlowRow, FlowStore, FlowSummary, FlowsError, StoredFlow};
 pub use store::{ExecutionRow, ExecutionStore};
 pub use task::{Task, TaskError};
 pub use versions::{FlowVersions, Swept};

@@ -1,23 +1,31 @@
 //! `flow …`: stored flows, and flows in files.
 
+mod convert;
+mod file;
 mod list;
+mod pull;
 mod push;
 mod test;
+mod versions;
 
 use std::{process::ExitCode, sync::Arc};
 
-use anyhow::{Context as _, bail};
 use clap::Subcommand;
-use serde_json::Value as Json;
 
 use super::Global;
-use crate::{config::Settings, execution::FlowStore, flow, nodes::Registry, worker::Database};
+use crate::{config::Settings, execution::FlowStore, nodes::Registry, worker::Database};
+
+pub(super) use file::{Document, ENDINGS, parse};
 
 /// Flows, stored and in files.
 #[derive(Debug, Subcommand)]
 pub enum Flow {
-    /// Store flows from files; each push of a flow is its next version
+    /// Store flows from files; each change of a flow is its next version
     Push(push::Push),
+    /// Write a stored flow as a file to edit
+    Pull(pull::Pull),
+    /// Write a flow's file in another form
+    Convert(convert::Convert),
     /// List the stored flows
     List(list::List),
     /// Run cases of flows, and compare with what they expect
@@ -28,36 +36,12 @@ impl Flow {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         match self {
             Flow::Push(push) => push.run(global).await,
+            Flow::Pull(pull) => pull.run(global).await,
+            Flow::Convert(convert) => convert.run(),
             Flow::List(list) => list.run(global).await,
             Flow::Test(test) => test.run().await,
         }
     }
-}
-
-/// A flow read from a file, and what is worth a warning.
-pub(super) struct Document {
-    pub id: String,
-    pub name: String,
-    pub owner: Option<String>,
-    pub data: Json,
-    pub problems: Vec<flow::Problem>,
-}
-
-/// Read a flow document: JSON in the stored form, with an id.
-pub(super) fn parse(source: &str, text: &str, registry: &Registry) -> anyhow::Result<Document> {
-    let data: Json = serde_json::from_str(text).with_context(|| format!("{source}: not valid JSON"))?;
-    let loaded = flow::Flow::load(&data, registry).with_context(|| format!("{source}: not a flow"))?;
-    let id = loaded.flow.id();
-    if id.trim().is_empty() {
-        bail!("{source}: the flow has no id; give it one at the top level: \"id\": \"my-flow\"");
-    }
-    Ok(Document {
-        id: id.to_owned(),
-        name: loaded.flow.name().to_owned(),
-        owner: loaded.flow.owner_id().map(str::to_owned),
-        problems: loaded.problems,
-        data,
-    })
 }
 
 /// The flow store of these settings.

@@ -2,23 +2,34 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
 
+use super::versions::{Plan, Wanted, plan, stamped};
 use super::{parse, store};
 use crate::cli::{Global, output};
 use crate::{nodes::Registry, worker::Database};
 
 /// Store flows from files.
+///
+/// A flow that is stored already is replaced only when the file was made from what is stored: the file names its version
+/// (`version`, as `flow pull` writes it), or the last push of the flow came from this same file. A flow that says the same
+/// as what is stored isn't stored again.
 #[derive(Debug, Args)]
 pub struct Push {
-    /// Files, each with one flow in the stored form (JSON)
+    /// Files, each with one flow: YAML or TOML as people write it, or the stored form (JSON)
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Owner, where the flow's metadata names none
     #[arg(long, value_name = "ID")]
     owner: Option<String>,
+    /// Replace exactly this stored version, and no other; 0: store only what isn't there yet
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..), conflicts_with = "force")]
+    expect_version: Option<i32>,
+    /// Replace whatever is stored
+    #[arg(long)]
+    force: bool,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -33,24 +44,48 @@ impl Push {
         for file in &self.files {
             let source = file.display().to_string();
             let text = std::fs::read_to_string(file).with_context(|| format!("{source}: can't read"))?;
-            documents.push((source.clone(), parse(&source, &text, &registry)?));
+            let document = parse(&source, &text, &registry)?;
+            if documents.iter().any(|(.., other): &(_, _, super::Document)| other.id == document.id) {
+                bail!("{source}: flow {:?} stands in another of the files as well", document.id);
+            }
+            documents.push((file, source, document));
         }
         let database = Database::connect(&settings).await?;
         let store = store(&settings, &database);
+        let wanted = Wanted { expected: self.expect_version, force: self.force };
+        let mut plans = Vec::new();
+        for (file, source, document) in &documents {
+            let owner = document.owner.as_deref().or(self.owner.as_deref());
+            let row = store.row(&document.id).await.with_context(|| format!("{source}: not stored"))?;
+            let plan = plan(document, owner, file, row.as_ref(), wanted, &registry);
+            let plan = plan.map_err(|refusal| anyhow::anyhow!("{source}: not stored: {refusal}"))?;
+            plans.push((plan, stamped(document, file, row.as_ref()), owner));
+        }
         let mut pushed = Vec::new();
-        for (source, document) in documents {
+        for ((_, source, document), (plan, data, owner)) in documents.iter().zip(plans) {
             for problem in &document.problems {
                 output::note(format!("warning: {source}: {problem}"));
             }
-            let owner = document.owner.as_deref().or(self.owner.as_deref());
-            let version = store
-                .push(&document.id, &document.data, owner)
-                .await
-                .with_context(|| format!("{source}: not stored"))?;
+            let id = &document.id;
+            let changed = !matches!(plan, Plan::Keep(_));
+            let version = match plan {
+                Plan::Keep(version) => Ok(Some(version)),
+                Plan::Create => store.create(id, &data, owner).await,
+                Plan::Replace(version) => store.replace(id, &data, owner, version).await,
+                Plan::Force => store.push(id, &data, owner).await.map(Some),
+            };
+            let version = version.with_context(|| format!("{source}: not stored"))?;
+            let Some(version) = version else {
+                bail!(
+                    "{source}: not stored: somebody else stored flow {id:?} at the same moment; push again to see what there is"
+                );
+            };
             if !self.json {
-                output::line(format!("{} version {version}  {}", document.id, document.name));
+                let note = if changed { "" } else { "  (unchanged)" };
+                output::line(format!("{id} version {version}  {}{note}", document.name));
             }
-            pushed.push(json!({"id": document.id, "version": version, "warnings": document.problems.len()}));
+            let warnings = document.problems.len();
+            pushed.push(json!({"id": id, "version": version, "changed": changed, "warnings": warnings}));
         }
         if self.json {
             output::json(&pushed)?;

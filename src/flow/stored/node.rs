@@ -106,7 +106,7 @@ fn port(config: PortConfig, stored: Option<&JsonValue>) -> Result<Port, String> 
     });
     let captures = captures.map(Arc::from);
     let text = shown(&config, &value).into();
-    Ok(Port { config: Arc::new(config), value, text, captures })
+    Ok(Port { config: Arc::new(config), streams: value.holds_stream(), value, text, captures })
 }
 
 /// The four ports that every node has. Their values are what is stored, nothing included.
@@ -127,7 +127,7 @@ fn system_ports(stored: &Json) -> Vec<Port> {
                 raw: Arc::default(),
             };
             let value = value.map_or(Value::Undefined, Value::from);
-            Port { config: Arc::new(config), value, text: Box::default(), captures: None }
+            Port { config: Arc::new(config), value, streams: false, text: Box::default(), captures: None }
         })
         .collect()
 }

@@ -139,14 +139,7 @@ impl Data {
 
     /// With nothing yet.
     pub fn empty() -> Data {
-        Data::with_capacity(FRAME)
-    }
-
-    /// With nothing yet, and room for so many bytes.
-    fn with_capacity(bytes: usize) -> Data {
-        let mut json = Vec::with_capacity(bytes);
-        json.extend_from_slice(START);
-        Data { json, meta: String::new() }
+        Data { json: START.to_vec(), meta: String::new() }
     }
 
     /// Add a field.
@@ -190,7 +183,7 @@ impl Data {
 
     /// Add a node's snapshot.
     pub fn node(mut self, snapshot: &Snapshot) -> Data {
-        self.json.reserve(snapshot.frame() + FRAME);
+        self.json.reserve(snapshot.size() + FRAME);
         self.name("node");
         snapshot.write(&mut self.json);
         self.annotate("node", r#"[["custom","BaseNode"]]"#)

@@ -22,17 +22,23 @@ pub(super) struct Snapshot<'a> {
 }
 
 impl Snapshot<'_> {
-    /// About how long its JSON text is without the values.
-    pub fn frame(&self) -> usize {
+    /// About how long its JSON text is: room for a large text is taken once, and not by growing into it.
+    pub fn size(&self) -> usize {
         let ports = self.node.ports.iter().map(|port| port.text.len() + 32);
-        self.node.head.len() + self.node.connections.len() + 256 + ports.sum::<usize>()
+        let values = self.values.iter().map(|value| match value {
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.len() * 8,
+            _ => 0,
+        });
+        self.node.head.len() + self.node.connections.len() + 256 + ports.sum::<usize>() + values.sum::<usize>()
     }
 
     /// Append its JSON text, straight from the values: they may be large.
     pub fn write(&self, text: &mut Vec<u8>) {
         let Snapshot { node, status, version, values } = self;
         // Writing to memory cannot fail.
-        let _ = write!(text, r#"{{{},"version":{version}}},"status":"{}","systemPorts":{{"#, node.head, status.as_str());
+        let _ =
+            write!(text, r#"{{{},"version":{version}}},"status":"{}","systemPorts":{{"#, node.head, status.as_str());
         for (position, name) in
             [(ERROR, "error"), (ERROR_MESSAGE, "errorMessage"), (EXECUTE, "execute"), (SUCCESS, "success")]
         {

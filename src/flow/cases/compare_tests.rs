@@ -28,7 +28,11 @@ fn values_are_compared_exactly_but_for_marks() {
         (json!([{"$undefined": true}]), json!([null]), true),
         (json!({"a": 1}), json!({"a": 1, "b": 2}), false),
         (json!({"a": 1, "b": 2}), json!({"a": 1}), false),
-        (json!({"$stream": {"items": [1], "closed": true}}), json!({"$stream": {"items": [1], "closed": false}}), false),
+        (
+            json!({"$stream": {"items": [1], "closed": true}}),
+            json!({"$stream": {"items": [1], "closed": false}}),
+            false,
+        ),
         (json!(null), json!(0), false),
     ] {
         let differences = paths(&with_port("p", expected.clone()), &with_port("p", found.clone()));
@@ -73,9 +77,7 @@ fn what_is_volatile_is_not_compared() {
 
 #[test]
 fn children_are_compared_with_their_own_and_their_parents_exceptions() {
-    let child = |status: &str, depth: usize| {
-        json!([{"event": {"eventName": "e"}, "depth": depth, "expect": {"nodes": {"NOa": {"status": status}}}}])
-    };
+    let child = |status: &str, depth: usize| json!([{"event": {"eventName": "e"}, "depth": depth, "expect": {"nodes": {"NOa": {"status": status}}}}]);
     let found = json!({"children": child("error", 2)});
     let mut expected = json!({"children": child("completed", 1)});
     assert_eq!(paths(&expected, &found), ["children/0/depth", "children/0/nodes/NOa/status"]);

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -38,11 +37,62 @@ impl Drop for Present {
     }
 }
 
+thread_local! {
+    /// Nodes of this thread's runs that are at work.
+    static LINGERING: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+struct Lingering;
+
+impl Lingering {
+    fn new() -> Lingering {
+        LINGERING.with(|count| count.set(count.get() + 1));
+        Lingering
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        LINGERING.with(|count| count.set(count.get() - 1));
+    }
+}
+
+/// Waits as long as the port says, then gives what came in.
+async fn nap(run: &mut NodeRun) -> Result<(), NodeError> {
+    let _lingering = Lingering::new();
+    let delay = run.get("delay").as_f64().unwrap_or(0.0);
+    tokio::time::sleep(Duration::from_millis(delay as u64)).await;
+    let value = run.get("in").clone();
+    run.set("out", value);
+    Ok(())
+}
+
 fn registry() -> Registry {
     let mut registry = Registry::standard();
-    let behaviours: [(&'static str, Behaviour); 9] = [
+    let behaviours: [(&'static str, Behaviour); 12] = [
         ("Pass", Behaviour::Passive),
         ("Panic", Behaviour::Pure(|_| panic!("on purpose"))),
+        ("Nap", Behaviour::Async(|run| nap(run).boxed())),
+        (
+            "NapFail",
+            Behaviour::Async(|run| {
+                async {
+                    nap(run).await?;
+                    Err(NodeError::new("woke up"))
+                }
+                .boxed()
+            }),
+        ),
+        (
+            "Lingering",
+            Behaviour::Async(|_| {
+                async {
+                    let _lingering = Lingering::new();
+                    std::future::pending().await
+                }
+                .boxed()
+            }),
+        ),
         ("AsyncPanic", Behaviour::Async(|_| async { panic!("in a task") }.boxed())),
         (
             "Stubborn",
@@ -281,105 +331,4 @@ async fn a_limit_on_the_flow_is_looked_at_between_quick_nodes_too() {
     assert!(outcome.nodes.iter().any(|node| !node.ran));
 }
 
-/// A graph without cycles: each node takes from earlier ones, at several ports, of which some never resolve.
-fn random_flow() -> impl Strategy<Value = Arc<Flow>> {
-    let types = prop::sample::select(vec!["Pass", "Wrap", "HalfFail", "AsyncPanic", "Brief", "NoSuchType"]);
-    let links = prop::collection::vec((any::<prop::sample::Index>(), 0..4_usize, 0..3_usize), 0..4);
-    prop::collection::vec((types, links), 1..25).prop_map(|plan| {
-        let name = |number: usize| format!("n{number}");
-        let mut nodes = Vec::new();
-        let mut edges = Vec::new();
-        for (number, (type_name, links)) in plan.iter().enumerate() {
-            nodes.push(node(&name(number), type_name));
-            for (from, source, target) in links.iter().filter(|_| number > 0) {
-                let from = name(from.index(number));
-                let source = ["out", "__success", "__error", "__errorMessage"][*source];
-                let target = ["in", "__execute", "in"][*target];
-                edges.push(edge(edges.len(), (&from, source), (&name(number), target)));
-            }
-        }
-        load(nodes, edges)
-    })
-}
-
-/// What each node went through, and whether starts follow the resolution of what feeds them.
-fn check_history(outcome: &Outcome, events: &[Event]) -> Result<(), TestCaseError> {
-    let mut started: std::collections::HashMap<String, usize> = Default::default();
-    let mut ended: std::collections::HashMap<String, usize> = Default::default();
-    for (position, event) in events.iter().enumerate() {
-        prop_assert_eq!(event.index, position as i64);
-        let data: serde_json::Value = serde_json::from_str(&event.data).unwrap();
-        let id = data["json"]["node"]["id"].as_str().or(data["json"]["nodeId"].as_str()).unwrap_or("").to_owned();
-        match event.kind {
-            EventKind::NodeStarted => *started.entry(id).or_default() += 1,
-            EventKind::NodeCompleted | EventKind::NodeFailed | EventKind::NodeSkipped => {
-                *ended.entry(id).or_default() += 1
-            }
-            _ => {}
-        }
-    }
-    prop_assert!(started.values().chain(ended.values()).all(|times| *times == 1), "a node ran twice");
-    for node in &outcome.nodes {
-        let has_ended = ended.contains_key(&*node.id);
-        prop_assert!(!has_ended || node.ran);
-        if outcome.end == End::Completed {
-            prop_assert_eq!(has_ended, node.ran, "a node that began has not ended");
-        }
-    }
-    Ok(())
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    #[test]
-    fn nodes_run_at_most_once_and_all_that_begin_end(flow in random_flow(), max_concurrency in 1..4_usize) {
-        let options = RunOptions { max_concurrency, ..RunOptions::default() };
-        let (outcome, events) = runtime().block_on(play(&flow, &options, &Abort::new()));
-        prop_assert_eq!(&outcome.end, &End::Completed);
-        check_history(&outcome, &events)?;
-        // Ready means run: a node stays only when one of its connected ports has no resolved source.
-        for (index, node) in outcome.nodes.iter().enumerate() {
-            let fed = flow.graph.links[index].targets.iter().all(|target| {
-                flow.graph.targets[*target].edges.iter().any(|(_, source)| {
-                    let port = &flow.graph.sources[*source];
-                    let feeder = &outcome.nodes[port.port.node];
-                    match feeder.status {
-                        Status::Completed => port.on_success(&flow.nodes),
-                        Status::Error => port.on_failure(),
-                        _ => false,
-                    }
-                })
-            });
-            prop_assert_eq!(node.ran, fed, "node {}", node.id);
-        }
-    }
-
-    #[test]
-    fn a_run_that_is_called_off_always_ends(flow in random_flow(), after in 0..30_usize) {
-        let abort = Abort::new();
-        let (sender, mut receiver) = mpsc::channel(1);
-        let options = RunOptions::default();
-        let (outcome, events) = runtime().block_on(async {
-            let running = run(&flow, &options, context(), Vec::new(), sender, &abort);
-            let calling = async {
-                let mut events: Vec<Event> = Vec::new();
-                while let Some(event) = receiver.recv().await {
-                    events.push(event);
-                    if events.len() == after {
-                        abort.abort("now");
-                    }
-                }
-                events
-            };
-            futures_util::future::join(running, calling).await
-        });
-        check_history(&outcome, &events)?;
-        let ends = [EventKind::FlowCompleted, EventKind::FlowCancelled];
-        prop_assert_eq!(events.iter().filter(|event| ends.contains(&event.kind)).count(), 1);
-    }
-}
+mod properties;

@@ -91,10 +91,10 @@ impl<'a> Shown<'a> {
 
     /// Whether the type shows the value at all: a number and an object that are null are left out.
     fn is_there(self) -> bool {
-        match (self.underlying().kind, self.value) {
-            (_, Value::Undefined) | (Some(PortKind::Number | PortKind::Object(_)), Value::Null) => false,
-            _ => true,
-        }
+        !matches!(
+            (self.underlying().kind, self.value),
+            (_, Value::Undefined) | (Some(PortKind::Number | PortKind::Object(_)), Value::Null)
+        )
     }
 }
 

@@ -169,3 +169,69 @@ impl Serialize for StreamShown<'_> {
         shown.end()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+    use crate::flow::Flow;
+    use crate::nodes::Registry;
+
+    /// What an event shows for a port of that configuration which holds the value.
+    fn shown(config: Json, value: &Value) -> Option<Json> {
+        let mut config = config;
+        config["id"] = "x".into();
+        config["key"] = "x".into();
+        let stored = json!({"metadata": {"schemaVersion": "v2"}, "nodes": [{"id": "NOa", "schemaVersion": "v2",
+            "metadata": {"type": "GroupNode"}, "ports": [{"config": config}]}]});
+        let flow = Flow::load(&stored, &Registry::standard()).unwrap().flow;
+        let mut values: Vec<Value> = flow.nodes[0].ports.iter().map(|port| port.value.clone()).collect();
+        values[SYSTEM_PORTS.len()] = value.clone();
+        let mut text = Vec::new();
+        Snapshot { node: &flow.nodes[0], status: Status::Idle, version: 1, values: &values }.write(&mut text);
+        let snapshot: Json = serde_json::from_slice(&text).unwrap();
+        snapshot["ports"][0].get("value").cloned()
+    }
+
+    #[test]
+    fn values_are_shown_by_their_ports_types_down_to_fields_and_items() {
+        let text = json!({"type": "string"});
+        let number = json!({"type": "number"});
+        let list = json!({"type": "array", "itemConfig": text});
+        let object = json!({"type": "object", "schema": {"properties": {"t": text, "n": number, "l": list}}});
+        for (config, value, expected) in [
+            (text.clone(), json!(null), Some(json!(""))),
+            (text.clone(), json!(1e21), Some(json!("1e+21"))),
+            (text.clone(), json!(true), Some(json!("true"))),
+            (text.clone(), json!({"a": [1]}), Some(json!(r#"{"a":[1]}"#))),
+            (number.clone(), json!(null), None),
+            (number.clone(), json!("1.50"), Some(json!(1.5))),
+            (number.clone(), json!("x"), Some(json!("x"))),
+            (json!({"type": "boolean"}), json!(null), Some(json!(false))),
+            (json!({"type": "enum"}), json!(null), Some(json!(""))),
+            (list.clone(), json!(null), Some(json!([]))),
+            (list.clone(), json!([1, true, null]), Some(json!(["1", "true", ""]))),
+            (object.clone(), json!(null), None),
+            (
+                object.clone(),
+                json!({"t": 5, "n": null, "l": [6], "more": null}),
+                Some(json!({"t": "5", "l": ["6"], "more": null})),
+            ),
+            (json!({"type": "any"}), json!({"t": 5}), Some(json!({"t": 5}))),
+            (
+                json!({"type": "any", "underlyingType": {"type": "any", "underlyingType": object}}),
+                json!({"t": 5}),
+                Some(json!({"t": "5"})),
+            ),
+            (json!({"type": "any", "underlyingType": text}), json!(null), Some(json!(null))),
+        ] {
+            assert_eq!(shown(config.clone(), &Value::from(&value)), expected, "{value} on {config}");
+        }
+        let stream = Value::Stream(Channel::with_items(vec![Value::from(1.0)], true));
+        let expected = json!({"type": "stream", "buffer": ["1"], "isClosed": true});
+        assert_eq!(shown(json!({"type": "stream", "itemConfig": {"type": "string"}}), &stream), Some(expected.clone()));
+        let raw = json!({"type": "stream", "buffer": [1], "isClosed": true});
+        assert_eq!(shown(json!({"type": "any"}), &stream), Some(raw));
+    }
+}

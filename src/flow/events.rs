@@ -1,7 +1,6 @@
 //! The events of a run, in the form that readers of the stream know: numbered, with `data` in superjson.
 
 use std::fmt::Write;
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -10,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::Flow;
 use super::model::{Edge, Status};
+use super::snapshot::Snapshot;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,7 +76,7 @@ pub struct Event {
     /// When, in milliseconds since the epoch.
     pub timestamp: i64,
     /// The data as superjson text: `{"json":…,"meta":…}`.
-    pub data: Arc<str>,
+    pub data: String,
 }
 
 /// What is known of an execution when its creation is announced.
@@ -111,48 +111,60 @@ impl Event {
     /// The row of the `events` stream: `{executionId, event, timestamp}`, as plain JSON. `written` is in milliseconds
     /// since the epoch.
     pub fn stream_value(&self, execution_id: &str, written: i64) -> String {
-        format!(
-            r#"{{"executionId":{},"event":{{"index":{},"type":"{}","timestamp":"{}","data":{}}},"timestamp":{written}}}"#,
-            json!(execution_id),
-            self.index,
-            self.kind.as_str(),
-            iso(self.timestamp),
-            self.data,
-        )
+        let mut row = String::with_capacity(self.data.len() + execution_id.len() + 192);
+        let (execution, moment, kind) = (json!(execution_id), iso(self.timestamp), self.kind.as_str());
+        // Texts take every write.
+        let _ = write!(row, r#"{{"executionId":{execution},"event":{{"index":{},"type":"{kind}""#, self.index);
+        let _ = write!(row, r#","timestamp":"{moment}","data":{}}},"timestamp":{written}}}"#, self.data);
+        row
     }
 }
 
-/// A superjson document under construction: an object's fields, and annotations of paths into it.
+/// A superjson document under construction: an object's fields, and annotations of paths into it. Fields are written
+/// once, to where the event keeps them.
 pub(super) struct Data {
-    json: String,
+    json: Vec<u8>,
     meta: String,
 }
+
+/// How a document begins.
+const START: &[u8] = br#"{"json":{"#;
+
+/// What surrounds the fields of a document, with its annotations.
+const FRAME: usize = 128;
 
 impl Data {
     /// With the fields of a JSON object.
     pub fn new(fields: &serde_json::Value) -> Data {
-        let mut json = fields.to_string();
-        json.pop(); // the closing brace: more fields may follow
-        Data { json, meta: String::new() }
+        let fields = fields.as_object().into_iter().flatten();
+        fields.fold(Data::empty(), |data, (name, value)| data.field(name, value))
     }
 
     /// With nothing yet.
     pub fn empty() -> Data {
-        Data { json: "{".into(), meta: String::new() }
+        Data { json: START.to_vec(), meta: String::new() }
     }
 
     /// Add a field.
-    pub fn field<T: Serialize + ?Sized>(self, name: &str, value: &T) -> Data {
-        // Only maps with keys that are no texts have no JSON, and no event has such.
-        let text = serde_json::to_string(value).unwrap_or_else(|_| "null".into());
-        self.raw(name, &text)
+    pub fn field<T: Serialize + ?Sized>(mut self, name: &str, value: &T) -> Data {
+        self.name(name);
+        push_json(&mut self.json, value);
+        self
     }
 
     /// Add a field that is JSON text already.
     pub fn raw(mut self, name: &str, text: &str) -> Data {
-        let comma = if self.json.len() > 1 { "," } else { "" };
-        let _ = write!(self.json, r#"{comma}"{name}":{text}"#); // texts take every write
+        self.name(name);
+        self.json.extend_from_slice(text.as_bytes());
         self
+    }
+
+    fn name(&mut self, name: &str) {
+        if self.json.len() > START.len() {
+            self.json.push(b',');
+        }
+        push_json(&mut self.json, name);
+        self.json.push(b':');
     }
 
     /// Annotate a path; `what` is JSON.
@@ -173,18 +185,38 @@ impl Data {
     }
 
     /// Add a node's snapshot.
-    pub fn node(self, snapshot: &str) -> Data {
-        self.raw("node", snapshot).annotate("node", r#"[["custom","BaseNode"]]"#)
+    pub fn node(mut self, snapshot: &Snapshot) -> Data {
+        self.json.reserve(snapshot.size() + FRAME);
+        self.name("node");
+        snapshot.write(&mut self.json);
+        self.annotate("node", r#"[["custom","BaseNode"]]"#)
     }
 
     /// The finished document.
-    pub fn text(self) -> Arc<str> {
-        let Data { json, meta } = self;
-        if meta.is_empty() {
-            format!(r#"{{"json":{json}}}}}"#).into()
-        } else {
-            format!(r#"{{"json":{json}}},"meta":{{"values":{{{meta}}},"v":1}}}}"#).into()
+    pub fn text(self) -> String {
+        let Data { mut json, meta } = self;
+        json.push(b'}');
+        if !meta.is_empty() {
+            json.extend_from_slice(br#","meta":{"values":{"#);
+            json.extend_from_slice(meta.as_bytes());
+            json.extend_from_slice(br#"},"v":1}"#);
         }
+        json.push(b'}');
+        if json.capacity() / 2 > json.len() {
+            json.shrink_to_fit(); // events wait for their turn, and a large one's slack would wait with it
+        }
+        // JSON is UTF-8: what is written here are texts and serde_json's output.
+        String::from_utf8(json).unwrap_or_default()
+    }
+}
+
+/// Append a value's JSON text.
+pub(super) fn push_json<T: Serialize + ?Sized>(text: &mut Vec<u8>, value: &T) {
+    let before = text.len();
+    // Only maps with keys that are no texts have no JSON, and nothing here has such; memory takes every write.
+    if serde_json::to_writer(&mut *text, value).is_err() {
+        text.truncate(before);
+        text.extend_from_slice(b"null");
     }
 }
 

@@ -109,7 +109,7 @@ impl SourcePort {
     }
 }
 
-/// Which nodes may run for an event, or without one.
+/// Which nodes may run for an event, or without one. Empty where the flow has no listeners.
 #[derive(Debug)]
 pub(super) struct Binding(Vec<bool>);
 
@@ -119,6 +119,9 @@ impl Binding {
     /// Bound are the listeners, what is upstream and what is downstream of them, and what is upstream of the latter,
     /// where the way does not lead through another listener.
     pub fn new(flow: &Flow, name: Option<&str>) -> Binding {
+        if !flow.nodes.iter().any(is_listener) {
+            return Binding(Vec::new());
+        }
         let listener: Vec<bool> = flow.nodes.iter().map(is_listener).collect();
         let starts: Vec<NodeIndex> = (0..flow.nodes.len())
             .filter(|index| listener[*index] && name.is_none_or(|name| event_name(&flow.nodes[*index]) == Some(name)))
@@ -139,7 +142,7 @@ impl Binding {
 
     /// Whether the node is bound.
     pub fn binds(&self, node: NodeIndex) -> bool {
-        self.0[node]
+        self.0.get(node).copied().unwrap_or(false)
     }
 }
 
@@ -164,7 +167,8 @@ fn walk<'a>(
     }
 }
 
-fn is_listener(node: &Node) -> bool {
+/// Whether events are bound by this node.
+pub(super) fn is_listener(node: &Node) -> bool {
     matches!(node.type_name.as_ref(), "EventListenerNode" | "EventListenerNodeV2")
 }
 

@@ -202,6 +202,8 @@ pub(super) struct PortRef {
 pub(super) struct Port {
     pub config: Arc<PortConfig>,
     pub value: Value,
+    /// Whether there are streams in the value.
+    pub streams: bool,
     /// The configuration as events show it, in JSON; empty for system ports.
     pub text: Box<str>,
     /// The node whose schema this port captures.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use super::stream::Channel;
@@ -134,6 +135,16 @@ impl Value {
         }
     }
 
+    /// Whether there are streams in it.
+    pub fn holds_stream(&self) -> bool {
+        match self {
+            Value::Stream(_) => true,
+            Value::Array(items) => items.iter().any(Value::holds_stream),
+            Value::Object(fields) => fields.values().any(Value::holds_stream),
+            _ => false,
+        }
+    }
+
     /// An empty object.
     pub fn empty_object() -> Value {
         Value::Object(Arc::default())
@@ -181,7 +192,14 @@ impl Serialize for Value {
             Value::Object(fields) => {
                 serializer.collect_map(fields.iter().filter(|(_, value)| !matches!(value, Value::Undefined)))
             }
-            Value::Stream(channel) => channel.snapshot().serialize(serializer),
+            Value::Stream(channel) => {
+                let (buffer, closed) = channel.contents();
+                let mut snapshot = serializer.serialize_struct("stream", 3)?;
+                snapshot.serialize_field("type", "stream")?;
+                snapshot.serialize_field("buffer", &buffer)?;
+                snapshot.serialize_field("isClosed", &closed)?;
+                snapshot.end()
+            }
         }
     }
 }

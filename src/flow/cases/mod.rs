@@ -248,7 +248,7 @@ impl RunSpec {
             None => None,
         };
         Ok(RunSpec {
-            options: RunOptions::from_json(json.get("options").unwrap_or(&JsonValue::Null))?,
+            options: RunOptions::from_json(&options(json.get("options").unwrap_or(&JsonValue::Null)))?,
             event: json.get("event").and_then(read_event),
             as_child: flag(json, "asChild"),
             cancel,
@@ -260,13 +260,29 @@ impl RunSpec {
     }
 }
 
+/// The engine's options in an execution's form: limits may stand by themselves or under `execution`.
+fn options(json: &JsonValue) -> JsonValue {
+    let mut options = json.clone();
+    for key in ["maxConcurrency", "nodeTimeoutMs", "flowTimeoutMs"] {
+        let Some(limit) = json.get(key) else { continue };
+        if options.get("execution").is_none_or(JsonValue::is_null) {
+            options["execution"] = JsonValue::Object(serde_json::Map::new());
+        }
+        if let Some(execution) = options["execution"].as_object_mut() {
+            execution.entry(key).or_insert_with(|| limit.clone());
+        }
+    }
+    options
+}
+
 impl Route {
     fn read(json: &JsonValue) -> Result<Route, CaseError> {
         let text = |key: &str| json.get(key).and_then(JsonValue::as_str);
         let number = |key: &str| json.get(key).and_then(JsonValue::as_u64);
         let mut headers = HeaderMap::new();
         for (name, value) in json.get("headers").and_then(JsonValue::as_object).into_iter().flatten() {
-            let value = value.as_str().and_then(|value| HeaderValue::from_str(value).ok());
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let value = HeaderValue::from_str(&value).ok();
             let header = name.parse::<HeaderName>().ok().zip(value);
             let shape = CaseError::Shape { part: "run.httpServer.routes.headers", expected: "names with texts" };
             let (name, value) = header.ok_or(shape)?;
@@ -280,7 +296,11 @@ impl Route {
             delay: Duration::from_millis(number("delayMs").unwrap_or_default()),
             status: status.ok_or(CaseError::Shape { part: "run.httpServer.routes.status", expected: "100 to 999" })?,
             headers,
-            body: text("body").unwrap_or_default().into(),
+            body: match json.get("body") {
+                None | Some(JsonValue::Null) => String::new(),
+                Some(JsonValue::String(text)) => text.clone(),
+                Some(other) => other.to_string(),
+            },
             echo: json.get("echo").and_then(JsonValue::as_bool).unwrap_or(false),
         })
     }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::compare::{Difference, Touched, compare};
+use super::compare::{Difference, Touched, at_work, compare};
 use super::server::Server;
 use super::{Case, CaseError};
 use crate::flow::engine::{self, Abort, Debugger, End, Outcome, RunOptions};
@@ -22,6 +22,9 @@ const MAX_DEPTH: u32 = 20;
 
 /// Events on their way.
 const EVENTS: usize = 64;
+
+/// How long a case may take, so that one which waits for ever doesn't keep the others from being reported.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// More than the recorded time is fine on a busy machine; less is not.
 const SLACK: Duration = Duration::from_millis(1500);
@@ -36,7 +39,12 @@ impl Case {
             Some(spec) => Some(Server::start(spec).await.map_err(CaseError::Server)?),
             None => None,
         };
-        let differences = self.differences(registry, context, server.as_ref()).await;
+        let most = self.wall_ms.map_or(Duration::ZERO, |(_, most)| Duration::from_millis(most));
+        let limit = LIMIT.max(most.saturating_mul(2));
+        let played = tokio::time::timeout(limit, self.differences(registry, context, server.as_ref())).await;
+        let differences = played.unwrap_or_else(|_| {
+            Ok(vec![Difference::new("run", "an end", format!("none after {limit:?}; the case was cut off"))])
+        });
         if let Some(server) = server {
             server.stop().await;
         }
@@ -175,6 +183,7 @@ fn observed(flow: &Flow, outcome: &Outcome, events: &[Event], touched: &Touched)
     let mut per_node: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let (mut transferred, mut failed) = (Vec::new(), Vec::new());
     let mut logs = Vec::new();
+    let mut order = Vec::new();
     for (position, event) in events.iter().enumerate() {
         let data: JsonValue = serde_json::from_str(&event.data).unwrap_or_default();
         let data = data.get("json").unwrap_or(&JsonValue::Null);
@@ -185,6 +194,7 @@ fn observed(flow: &Flow, outcome: &Outcome, events: &[Event], touched: &Touched)
         };
         let edge = || data.get("serializedEdge").and_then(|edge| edge.get("id")).cloned().unwrap_or_default();
         let kind = event.kind.as_str();
+        order.push(format!("{position} {kind} {}", node()));
         if event.index != position as i64 {
             flow_events.push(format!("event {position} is numbered {}", event.index));
         }
@@ -225,6 +235,7 @@ fn observed(flow: &Flow, outcome: &Outcome, events: &[Event], touched: &Touched)
             .collect::<Vec<_>>(),
         "debugLogs": logs,
         "failed": outcome.end != End::Completed,
+        "atWork": at_work(order.iter().map(String::as_str)).collect::<Vec<_>>(),
     });
     match seen {
         JsonValue::Object(seen) => seen,
@@ -261,7 +272,12 @@ fn nodes(flow: &Flow, outcome: &Outcome, touched: &Touched) -> JsonValue {
                 shown.insert(id.to_owned(), marked(&value));
             }
         }
-        let ended = json!({"type": &*node.type_name, "status": ended.status.as_str(), "ports": shown});
+        let ended = json!({
+            "type": &*node.type_name,
+            "status": ended.status.as_str(),
+            "ports": shown,
+            "touched": touched.nested(&node.id).collect::<Vec<_>>(),
+        });
         nodes.insert(node.id.to_string(), ended);
     }
     JsonValue::Object(nodes)
@@ -273,6 +289,7 @@ fn marked(value: &Value) -> JsonValue {
         Value::Number(number) if number.is_nan() => json!({"$number": "NaN"}),
         Value::Number(number) if number.is_infinite() && *number > 0.0 => json!({"$number": "Infinity"}),
         Value::Number(number) if number.is_infinite() => json!({"$number": "-Infinity"}),
+        Value::Number(number) if *number == 0.0 && number.is_sign_negative() => json!({"$number": "-0"}),
         Value::Array(items) => items.iter().map(marked).collect(),
         Value::Object(fields) => {
             let fields = fields.iter().filter(|(_, value)| !matches!(value, Value::Undefined));

@@ -73,7 +73,9 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         head.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap_or_default())).collect();
     let seen = json!({"method": method, "url": url, "headers": headers, "body": body});
     shared.requests().push(seen);
-    let Some(route) = shared.spec.routes.iter().find(|route| route.path == head.uri.path()) else {
+    let whole = head.uri.path_and_query().map_or("", |whole| whole.as_str());
+    let route = |path: &str| shared.spec.routes.iter().find(|route| route.path == path);
+    let Some(route) = route(whole).or_else(|| route(head.uri.path())) else {
         return (StatusCode::NOT_FOUND, "nothing here").into_response();
     };
     tokio::time::sleep(route.delay).await;

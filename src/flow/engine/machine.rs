@@ -12,11 +12,11 @@ use super::gate::{Gate, Held};
 use super::state::{Emitted, NodeState, Phase, RunState};
 use crate::flow::engine::End;
 use crate::flow::events::{self, Data, Event, EventKind};
-use crate::flow::graph::{Binding, Source};
+use crate::flow::graph::{Binding, Source, Target, is_listener};
 use crate::flow::model::{
     ERROR, ERROR_MESSAGE, EXECUTE, Edge, Flow, NodeIndex, PortKind, PortRef, SUCCESS, SYSTEM_PORTS, Status, Step,
 };
-use crate::flow::snapshot::snapshot;
+use crate::flow::snapshot::Snapshot;
 use crate::flow::text::MAX_DEPTH;
 use crate::flow::{Input, Value, ports};
 use crate::nodes::{Behaviour, Effect, FlowEvent, NodeError};
@@ -136,28 +136,18 @@ impl<'a> Machine<'a> {
 
     /// Begin a node: choose its edges, announce it, and unless it is held, let it go on.
     pub fn begin(&mut self, node: NodeIndex) -> Begun {
-        let flow = self.flow;
         let state = &mut self.state.nodes[node];
         (state.phase, state.ran, state.started) = (Phase::Running, true, Instant::now());
 
-        let mut chosen = Vec::new();
-        let mut unresolved = false;
-        for target in &flow.graph.links[node].targets {
-            let edges = &flow.graph.targets[*target].edges;
-            match edges.iter().find(|(_, source)| self.state.resolved[*source]) {
-                Some((edge, _)) => chosen.push(*edge),
-                None => unresolved = true,
-            }
-        }
-        chosen.sort_unstable();
-        if self.may_execute(node) {
-            if unresolved {
-                return self.skip(node, Skip::Unresolved);
-            }
+        let chosen = if self.may_execute(node) {
+            let Some(chosen) = self.resolved_edges(node) else { return self.skip(node, Skip::Unresolved) };
             self.set_status(node, Status::Executing);
             let data = Data::empty().node(&self.snapshot(node));
             self.announce(EventKind::NodeStarted, data);
-        }
+            chosen
+        } else {
+            self.all_edges(node)
+        };
         if self.state.gate.as_mut().is_some_and(|gate| gate.stops(node)) {
             let data = Data::empty().node(&self.snapshot(node));
             self.announce(EventKind::BreakpointHit, data);
@@ -217,6 +207,29 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// For each connected port of a node the first edge whose source is resolved, in the flow's order; `None` when a
+    /// port has no such edge.
+    fn resolved_edges(&self, node: NodeIndex) -> Option<Vec<usize>> {
+        let graph = &self.flow.graph;
+        let first = |target: &Target| {
+            let mut edges = graph.targets[*target].edges.iter();
+            edges.find(|(_, source)| self.state.resolved[*source]).map(|(edge, _)| *edge)
+        };
+        let mut chosen = graph.links[node].targets.iter().map(first).collect::<Option<Vec<_>>>()?;
+        chosen.sort_unstable();
+        Some(chosen)
+    }
+
+    /// All edges into a node, in the flow's order: what a node gets whose flag doesn't let it execute.
+    fn all_edges(&self, node: NodeIndex) -> Vec<usize> {
+        let graph = &self.flow.graph;
+        let targets = graph.links[node].targets.iter();
+        let mut edges: Vec<usize> =
+            targets.flat_map(|target| graph.targets[*target].edges.iter().map(|(edge, _)| *edge)).collect();
+        edges.sort_unstable();
+        edges
+    }
+
     /// A node's own ports, for its work.
     pub fn own_ports(&self, node: NodeIndex) -> IndexMap<Arc<str>, Value> {
         let keys = self.flow.nodes[node].configs.keys().cloned();
@@ -235,7 +248,9 @@ impl<'a> Machine<'a> {
                 self.state.emitted.push(Emitted { id: event_id(), name, payload, by: id.clone(), at });
             }
             Effect::Resolve(key, value) => {
-                if let Some(port) = self.flow.nodes[node].port_index(&key) {
+                // A value that nests too deeply fails the node at its end; until then nobody gets it.
+                let port = self.flow.nodes[node].port_index(&key).filter(|_| !value.nests_deeper(MAX_DEPTH));
+                if let Some(port) = port {
                     let config = &self.flow.nodes[node].ports[port].config;
                     let held = &mut self.state.nodes[node].values[port];
                     *held = ports::set_by_node(held, value, config);
@@ -407,12 +422,17 @@ impl<'a> Machine<'a> {
         if !known.listens {
             return self.binding.binds(node);
         }
+        if !is_listener(known) {
+            return false; // no event can be meant for it
+        }
         let name = known.port_index("eventName").map(|port| &self.state.nodes[node].values[port]);
         name.and_then(Value::as_str) == Some(event.name.as_ref())
     }
 
+    /// A node that ignores its execute flag always executes, unless it is one that waits for events.
     fn may_execute(&self, node: NodeIndex) -> bool {
-        self.flow.nodes[node].ignores_execute || self.state.nodes[node].values[EXECUTE].is_truthy()
+        let known = &self.flow.nodes[node];
+        if known.ignores_execute { !known.listens } else { self.state.nodes[node].values[EXECUTE].is_truthy() }
     }
 
     /// Carry a value along an edge. False when that failed.
@@ -520,9 +540,9 @@ impl<'a> Machine<'a> {
         self.announce(EventKind::NodeStatusChanged, data);
     }
 
-    fn snapshot(&self, node: NodeIndex) -> String {
+    fn snapshot(&self, node: NodeIndex) -> Snapshot<'_> {
         let NodeState { status, version, values, .. } = &self.state.nodes[node];
-        snapshot(&self.flow.nodes[node], *status, *version, values)
+        Snapshot { node: &self.flow.nodes[node], status: *status, version: *version, values }
     }
 
     fn announce(&mut self, kind: EventKind, data: Data) {

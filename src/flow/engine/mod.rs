@@ -8,6 +8,7 @@ mod debugger;
 mod gate;
 mod machine;
 mod options;
+mod outlet;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub use self::state::Emitted;
 
 use self::crew::{Crew, Job, News, panic_text};
 use self::machine::{Begun, Machine, WorkEnd};
+use self::outlet::Outlet;
 use super::events::Event;
 use super::model::{Flow, Json, NodeIndex, Status};
 use super::ports::Orphans;
@@ -135,7 +137,8 @@ pub struct Outcome {
 }
 
 /// Run a flow to its end. Events go to `events` in order, and all are sent before this returns; when nobody receives
-/// them any more, the flow runs on. Breakpoints are passed by: nobody is there to go on from them.
+/// them any more, the flow runs on. `events` is the channel's only sender: what waits in it is bounded in bytes, too.
+/// Breakpoints are passed by: nobody is there to go on from them.
 pub async fn run(
     flow: &Flow,
     options: &RunOptions,
@@ -170,7 +173,7 @@ pub async fn run_debugged(
         machine,
         crew: Crew::new(),
         cancel: CancellationToken::new(),
-        events,
+        events: Outlet::new(events),
         effect_sender,
         effects,
         debugger,
@@ -188,7 +191,7 @@ struct Runner<'a> {
     crew: Crew,
     /// Ends when the run is called off; nodes hold children of it.
     cancel: CancellationToken,
-    events: mpsc::Sender<Event>,
+    events: Outlet,
     /// For nodes that run in the loop; empty between them.
     effect_sender: UnboundedSender<Effect>,
     effects: UnboundedReceiver<Effect>,
@@ -381,7 +384,7 @@ impl Runner<'_> {
     /// Send the events that are due.
     async fn tell(&mut self) {
         while let Some(event) = self.machine.next_event() {
-            let _ = self.events.send(event).await; // without a receiver the flow runs on
+            self.events.send(event).await; // without a receiver the flow runs on
         }
     }
 

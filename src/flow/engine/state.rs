@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::gate::Gate;
 use crate::flow::Value;
-use crate::flow::model::{Flow, NodeIndex, Status};
+use crate::flow::model::{Flow, NodeIndex, Port, Status};
 use crate::flow::ports::Orphans;
 
 /// An event that a node emitted; a child run is started for it afterwards.
@@ -82,7 +82,7 @@ impl RunState {
             ran: false,
             status: node.status,
             version: node.version,
-            values: node.ports.iter().map(|port| own(&port.value)).collect(),
+            values: node.ports.iter().map(held).collect(),
             orphans: Orphans::default(),
             unfed: links.targets.len(),
             open_members: links.members.len(),
@@ -101,12 +101,13 @@ impl RunState {
     }
 }
 
-/// A stored value for one run: shared, except streams, of which each run has its own.
+/// A port's stored value for one run: shared, except streams, of which each run has its own.
+fn held(port: &Port) -> Value {
+    if port.streams { own(&port.value) } else { port.value.clone() }
+}
+
 fn own(value: &Value) -> Value {
     use crate::flow::stream::Channel;
-    if !holds_stream(value) {
-        return value.clone();
-    }
     match value {
         Value::Stream(channel) => {
             let (items, closed) = channel.contents();
@@ -117,14 +118,5 @@ fn own(value: &Value) -> Value {
             Value::Object(Arc::new(fields.iter().map(|(key, value)| (key.clone(), own(value))).collect()))
         }
         simple => simple.clone(),
-    }
-}
-
-fn holds_stream(value: &Value) -> bool {
-    match value {
-        Value::Stream(_) => true,
-        Value::Array(items) => items.iter().any(holds_stream),
-        Value::Object(fields) => fields.values().any(holds_stream),
-        _ => false,
     }
 }

@@ -69,8 +69,13 @@ pub(super) fn build(stored: &Json, registry: &Registry, problems: &mut Vec<Probl
 /// The stored ports, and the class's for which nothing is stored.
 fn root_ports(node_id: &str, stored: &Json, node_type: Option<&NodeType>) -> Result<Vec<Port>, String> {
     let specs = node_type.map_or(&[][..], |known| known.ports);
+    let entries = || stored.get("ports").and_then(JsonValue::as_array).into_iter().flatten();
+    let is_stored = |key: &str| {
+        let mut configs = entries().filter_map(|entry| entry.get("config").and_then(JsonValue::as_object));
+        configs.any(|config| text(config, "key").or_else(|| text(config, "id")) == Some(key))
+    };
     let mut ports: IndexMap<Arc<str>, Port> = IndexMap::new();
-    for (index, spec) in specs.iter().enumerate() {
+    for (index, spec) in specs.iter().enumerate().filter(|(_, spec)| !is_stored(spec.key)) {
         let mut raw: Json = serde_json::from_str(spec.config)
             .map_err(|error| format!("class port {}: its configuration is no JSON object: {error}", spec.key))?;
         for (key, value) in [
@@ -89,7 +94,7 @@ fn root_ports(node_id: &str, stored: &Json, node_type: Option<&NodeType>) -> Res
         let port = port(config::root(raw, &place)?, None)?;
         ports.insert(port.config.key.clone(), port);
     }
-    for entry in stored.get("ports").and_then(JsonValue::as_array).into_iter().flatten() {
+    for entry in entries() {
         let raw = entry.get("config").and_then(JsonValue::as_object).ok_or("one of its ports has no configuration")?;
         let key = text(raw, "key").or_else(|| text(raw, "id")).ok_or("one of its ports has neither id nor key")?;
         if SYSTEM_PORTS.contains(&key) {
@@ -112,7 +117,7 @@ fn port(config: PortConfig, stored: Option<&JsonValue>) -> Result<Port, String> 
     });
     let captures = captures.map(Arc::from);
     let text = shown(&config, &value).into();
-    Ok(Port { config: Arc::new(config), value, text, captures })
+    Ok(Port { config: Arc::new(config), streams: value.holds_stream(), value, text, captures })
 }
 
 /// The four ports that every node has. Their values are what is stored, nothing included.
@@ -133,7 +138,7 @@ fn system_ports(stored: &Json) -> Vec<Port> {
                 raw: Arc::default(),
             };
             let value = value.map_or(Value::Undefined, Value::from);
-            Port { config: Arc::new(config), value, text: Box::default(), captures: None }
+            Port { config: Arc::new(config), value, streams: false, text: Box::default(), captures: None }
         })
         .collect()
 }

@@ -164,6 +164,18 @@ fn walk<'a>(
     }
 }
 
+impl Flow {
+    /// Whether a node waits for an event.
+    pub(super) fn is_listener(&self, node: NodeIndex) -> bool {
+        is_listener(&self.nodes[node])
+    }
+
+    /// The event that a listener is stored with; unnamed ones have none.
+    pub(super) fn event_name(&self, node: NodeIndex) -> Option<&str> {
+        event_name(&self.nodes[node])
+    }
+}
+
 fn is_listener(node: &Node) -> bool {
     matches!(node.type_name.as_ref(), "EventListenerNode" | "EventListenerNodeV2")
 }

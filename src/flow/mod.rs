@@ -2,10 +2,12 @@
 
 pub mod cases;
 mod diagnostic;
+mod file;
 pub mod engine;
 pub mod events;
 mod graph;
 mod io;
+mod json_spans;
 pub mod model;
 pub mod number;
 pub mod ports;
@@ -15,9 +17,11 @@ mod source;
 mod stored;
 pub mod stream;
 pub mod text;
+pub mod validate;
 pub mod value;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use file::FlowFile;
 pub use events::{Creation, Event, EventKind};
 pub use io::{Input, UnknownInput};
 pub use model::{Flow, Status};

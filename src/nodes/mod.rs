@@ -22,6 +22,9 @@ mod utilities;
 mod values;
 mod yaml;
 
+pub(crate) use regexp::pattern_fault;
+pub(crate) use template::template_fault;
+
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;

@@ -2,13 +2,13 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::{parse, store};
+use super::{findings, read, store};
 use crate::cli::{Global, output};
-use crate::{nodes::Registry, worker::Database};
+use crate::{flow::validate, nodes::Registry, worker::Database};
 
 /// Store flows from files.
 #[derive(Debug, Args)]
@@ -19,6 +19,9 @@ pub struct Push {
     /// Owner, where the flow's metadata names none
     #[arg(long, value_name = "ID")]
     owner: Option<String>,
+    /// Store flows with errors as well
+    #[arg(long)]
+    no_validate: bool,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -29,28 +32,37 @@ impl Push {
         let settings = global.settings(Vec::new())?;
         let registry = Registry::standard();
         // All files first: a bad one stores nothing.
-        let mut documents = Vec::new();
+        let (mut flows, mut refused) = (Vec::new(), Vec::new());
         for file in &self.files {
-            let source = file.display().to_string();
-            let text = std::fs::read_to_string(file).with_context(|| format!("{source}: can't read"))?;
-            documents.push((source.clone(), parse(&source, &text, &registry)?));
+            let document = read(file, &registry)?;
+            let checked = validate::check(&document, &registry);
+            findings::print(&document.source, &checked, findings::Stream::Err);
+            if checked.has_errors() && !self.no_validate {
+                refused.push(document.source.name().to_owned());
+                continue;
+            }
+            let (Some(flow), Some(data)) = (checked.flow, document.data) else {
+                bail!("{}: not a flow", document.source.name());
+            };
+            if flow.id().trim().is_empty() {
+                bail!("{}: the flow has no id; give it one at the top level: \"id\": \"my-flow\"", document.source.name());
+            }
+            flows.push((document.source.name().to_owned(), flow, data, checked.findings.len() + checked.left_out));
+        }
+        if !refused.is_empty() {
+            bail!("nothing is stored, for the errors in {}; --no-validate stores all the same", refused.join(", "));
         }
         let database = Database::connect(&settings).await?;
         let store = store(&settings, &database);
         let mut pushed = Vec::new();
-        for (source, document) in documents {
-            for problem in &document.problems {
-                output::note(format!("warning: {source}: {problem}"));
-            }
-            let owner = document.owner.as_deref().or(self.owner.as_deref());
-            let version = store
-                .push(&document.id, &document.data, owner)
-                .await
-                .with_context(|| format!("{source}: not stored"))?;
+        for (source, flow, data, found) in flows {
+            let owner = flow.owner_id().or(self.owner.as_deref());
+            let version =
+                store.push(flow.id(), &data, owner).await.with_context(|| format!("{source}: not stored"))?;
             if !self.json {
-                output::line(format!("{} version {version}  {}", document.id, document.name));
+                output::line(format!("{} version {version}  {}", flow.id(), flow.name()));
             }
-            pushed.push(json!({"id": document.id, "version": version, "warnings": document.problems.len()}));
+            pushed.push(json!({"id": flow.id(), "version": version, "warnings": found}));
         }
         if self.json {
             output::json(&pushed)?;

@@ -1,5 +1,6 @@
 //! Flows: values, the stored format, and the engine that runs them. Knows nothing of PostgreSQL or DBOS.
 
+pub mod authoring;
 pub mod cases;
 mod diagnostic;
 mod file;

@@ -2,6 +2,7 @@
 
 use serde_json::Value as JsonValue;
 
+use super::authoring::{Syntax, lower};
 use super::validate::codes;
 use super::{Diagnostic, Source, json_spans};
 use crate::nodes::Registry;
@@ -18,9 +19,19 @@ pub struct FlowFile {
 }
 
 impl FlowFile {
-    /// Read a flow from its file's text. The name tells the syntax: JSON holds a flow in the stored form.
-    pub fn read(name: &str, text: &str, _registry: &Registry) -> FlowFile {
-        FlowFile::json(name, text)
+    /// Read a flow from its file's text. The name tells the syntax: `.yaml`, `.yml` and `.toml` are written by people;
+    /// everything else is JSON and holds a flow in the stored form.
+    pub fn read(name: &str, text: &str, registry: &Registry) -> FlowFile {
+        let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+        let syntax = match extension.as_deref() {
+            Some("yaml" | "yml") => Syntax::Yaml,
+            Some("toml") => Syntax::Toml,
+            _ => return FlowFile::json(name, text),
+        };
+        match lower(name, text, syntax, registry) {
+            Ok(lowered) => FlowFile { data: Some(lowered.data), source: lowered.source, findings: Vec::new() },
+            Err(findings) => FlowFile { data: None, source: Source::new(name, text), findings },
+        }
     }
 
     fn json(name: &str, text: &str) -> FlowFile {

@@ -84,7 +84,8 @@ fn missing_ends(view: &mut View) {
                 }
                 continue;
             };
-            if view.flow.port(node, port).is_none() {
+            // The ports of unknown types are unknown as well.
+            if view.flow.port(node, port).is_none() && view.flow.nodes[index].node_type.is_some() {
                 let hint = port_hint(view, index, port);
                 let message = format!("{edge}: node {node:?} has no port {port:?}");
                 view.report("unknown-port", &at(port_key), message).hint(hint);

@@ -16,7 +16,7 @@ pub(super) fn meant<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -
     let known = known.into_iter().take(COMPARED).filter(|name| name.len() <= LONGEST);
     let rated = known.map(|name| (strsim::jaro_winkler(&lower, &name.to_lowercase()), name));
     let best = rated.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (best.0 > 0.85).then_some(best.1)
+    (best.0 > 0.88).then_some(best.1)
 }
 
 /// `a, b, c and 4 more`.

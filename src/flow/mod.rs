@@ -2,6 +2,7 @@
 
 pub mod authoring;
 pub mod cases;
+pub mod draw;
 mod diagnostic;
 mod file;
 pub mod engine;

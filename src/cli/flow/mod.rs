@@ -1,6 +1,7 @@
 //! `flow …`: stored flows, and flows in files.
 
 mod findings;
+mod graph;
 mod list;
 mod push;
 mod test;
@@ -24,6 +25,8 @@ pub enum Flow {
     List(list::List),
     /// Find errors in flows before they run
     Validate(validate::Validate),
+    /// Draw a flow
+    Graph(graph::Graph),
     /// Run cases of flows, and compare with what they expect
     Test(test::Test),
 }
@@ -34,6 +37,7 @@ impl Flow {
             Flow::Push(push) => push.run(global).await,
             Flow::List(list) => list.run(global).await,
             Flow::Validate(validate) => validate.run(),
+            Flow::Graph(graph) => graph.run(),
             Flow::Test(test) => test.run().await,
         }
     }

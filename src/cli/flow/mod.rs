@@ -4,6 +4,7 @@ mod findings;
 mod graph;
 mod list;
 mod push;
+mod run;
 mod test;
 mod validate;
 
@@ -27,6 +28,8 @@ pub enum Flow {
     Validate(validate::Validate),
     /// Draw a flow
     Graph(graph::Graph),
+    /// Run a flow here and now, without a database
+    Run(run::Run),
     /// Run cases of flows, and compare with what they expect
     Test(test::Test),
 }
@@ -38,6 +41,7 @@ impl Flow {
             Flow::List(list) => list.run(global).await,
             Flow::Validate(validate) => validate.run(),
             Flow::Graph(graph) => graph.run(),
+            Flow::Run(run) => run.run().await,
             Flow::Test(test) => test.run().await,
         }
     }

@@ -170,6 +170,25 @@ impl Flow {
         is_listener(&self.nodes[node])
     }
 
+    /// By node: whether it is its own parent, over others or directly.
+    pub(super) fn parent_rings(&self) -> Vec<bool> {
+        let mut inside = vec![false; self.nodes.len()];
+        let mut walk_of = vec![usize::MAX; self.nodes.len()];
+        for start in 0..self.nodes.len() {
+            let mut at = Some(start);
+            while let Some(node) = at.filter(|node| walk_of[*node] == usize::MAX) {
+                walk_of[node] = start;
+                at = self.nodes[node].parent;
+            }
+            // The way came back to itself, and not to one that was walked before.
+            while let Some(node) = at.filter(|node| walk_of[*node] == start && !inside[*node]) {
+                inside[node] = true;
+                at = self.nodes[node].parent;
+            }
+        }
+        inside
+    }
+
     /// The event that a listener is stored with; unnamed ones have none.
     pub(super) fn event_name(&self, node: NodeIndex) -> Option<&str> {
         event_name(&self.nodes[node])

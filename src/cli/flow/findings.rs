@@ -9,7 +9,7 @@ use crate::flow::validate::Checked;
 use crate::flow::{Diagnostic, Place, Severity, Source};
 
 /// Characters of a line that are shown around a finding; flows may be a single line of any length.
-const WINDOW: usize = 100;
+const WINDOW: usize = 120;
 
 /// Characters of a message that are shown.
 const LONGEST: usize = 600;
@@ -92,7 +92,7 @@ fn excerpt(source: &Source, start: Place, end: usize) -> (String, String) {
     let column = (start.column - 1).min(line.len());
     let stop = source.place(end);
     let stop = if stop.line == start.line { (stop.column - 1).min(line.len()) } else { line.len() };
-    let first = if line.len() <= WINDOW { 0 } else { column.saturating_sub(WINDOW / 3) };
+    let first = column.saturating_sub(WINDOW / 3).min(line.len().saturating_sub(WINDOW));
     let last = (first + WINDOW).min(line.len());
     let (before, after) = (if first > 0 { "…" } else { "" }, if last < line.len() { "…" } else { "" });
     let part: String = line[first..last].iter().map(|character| plain(*character)).collect();

@@ -91,6 +91,7 @@ impl Drawing {
                 }
             }
         }
+        let rings = flow.parent_rings();
         let mut places: Vec<HashMap<String, usize>> = Vec::with_capacity(flow.nodes.len());
         let mut nodes = Vec::with_capacity(flow.nodes.len());
         for (index, node) in flow.nodes.iter().enumerate() {
@@ -120,8 +121,9 @@ impl Drawing {
             nodes.push(Node {
                 id: short(&node.id),
                 type_name: short(&node.type_name),
-                parent: node.parent,
-                holds: !flow.graph.links[index].members.is_empty(),
+                // Nodes that contain each other have no frame to stand in.
+                parent: node.parent.filter(|_| !rings[index]),
+                holds: flow.graph.links[index].members.iter().any(|member| !rings[*member]),
                 rows,
             });
         }

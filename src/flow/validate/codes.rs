@@ -30,6 +30,7 @@ pub const CODES: &[Code] = &[
     error("bad-node", "A node can't be built, so it would be left out."),
     error("duplicate-id", "Two nodes or two edges have the same id."),
     error("unknown-type", "No node type has this name; the node would fail."),
+    warning("needs-service", "A node's type needs a vendor's service, which this worker doesn't reach."),
     error("bad-parent", "A node's parent isn't there, or nodes contain each other."),
     error("bad-port", "A port's configuration can't be read."),
     error("bad-value", "A stored value doesn't fit its port's type."),

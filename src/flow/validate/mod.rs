@@ -13,8 +13,6 @@ mod nodes;
 mod reach;
 mod requirements;
 mod rings;
-#[cfg(test)]
-mod tests;
 mod texts;
 mod values;
 mod view;

@@ -16,6 +16,7 @@ pub(super) fn check(view: &mut View) {
     duplicates(view, "edges", "edge");
     dropped(view);
     types(view);
+    services(view);
     parents(view);
     switches(view);
 }
@@ -107,6 +108,15 @@ fn types(view: &mut View) {
         };
         let in_metadata = format!("/nodes/{}/metadata/type", view.flow.nodes[index].position);
         view.report("unknown-type", &in_metadata, message).hint(hint);
+    }
+}
+
+/// Types that need what this worker doesn't reach.
+fn services(view: &mut View) {
+    for problem in view.problems.iter().filter(|problem| problem.kind.as_str() == "needs a service") {
+        let Some(index) = view.flow.node_index(&problem.subject) else { continue };
+        let at = format!("/nodes/{}/metadata/type", view.flow.nodes[index].position);
+        view.report("needs-service", &at, format!("node {:?}: {}", &*problem.subject, problem.text));
     }
 }
 

@@ -21,7 +21,7 @@ const SHOWN: usize = 12;
 
 pub(super) fn check(view: &mut View) {
     let flow = view.flow;
-    let (found, in_ring) = rings::find(flow);
+    let (found, mut in_ring) = rings::find(flow);
     for ring in &found {
         let mut names: Vec<&str> = ring.iter().take(SHOWN).map(|node| &*flow.nodes[*node].id).collect();
         if ring.len() > SHOWN {
@@ -33,6 +33,8 @@ pub(super) fn check(view: &mut View) {
         view.report("cycle", &at, message).hint("remove one of the edges between them");
     }
     let torn = torn(flow, &in_ring);
+    // Nodes that contain each other have been reported with the parents.
+    in_ring.iter_mut().zip(flow.parent_rings()).for_each(|(inside, parents)| *inside |= parents);
     let runs = Runs::new(flow, &torn);
     let never: Vec<bool> = (0..flow.nodes.len()).map(|node| !runs.reached.iter().any(|run| run[node])).collect();
     let causes = causes(flow, &in_ring, &torn, &runs, &never);

@@ -27,7 +27,7 @@ pub(super) fn check(view: &mut View) {
                 view.report("missing-input", &at, format!("node {name:?}: the required input {key} has no value"))
                     .hint("give it a value or an edge, or declare it as an input of the flow");
             } else if let Some((_, _, why)) = needed
-                && blank(port)
+                && empty(port)
             {
                 view.report("empty-text", &at, format!("node {name:?}: {key} is empty")).hint(*why);
             }
@@ -44,9 +44,9 @@ pub(super) fn check(view: &mut View) {
 /// A required port without a value. That a text is empty counts where the node type itself asks for one.
 fn missing(port: &Port, by_class: bool) -> bool {
     let asked = by_class || port.config.required;
-    asked && (port.value.is_nullish() || by_class && blank(port))
+    asked && (port.value.is_nullish() || by_class && empty(port))
 }
 
-fn blank(port: &Port) -> bool {
-    matches!(&port.value, Value::Undefined | Value::Null) || port.value.as_str().is_some_and(|text| text.trim().is_empty())
+fn empty(port: &Port) -> bool {
+    matches!(&port.value, Value::Undefined | Value::Null) || port.value.as_str().is_some_and(str::is_empty)
 }

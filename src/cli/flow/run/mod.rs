@@ -93,8 +93,9 @@ impl Run {
                 return Ok(ExitCode::from(USAGE));
             }
         };
+        let context = RunContext::default(); // with the HTTP client, which takes a moment
         let stop = Stop::new(self.timeout)?;
-        let report = self.all_runs(&flow, inputs, event, &stop).await;
+        let report = self.all_runs(&flow, &context, inputs, event, &stop).await;
         stop.end();
         if self.json {
             output::json(&report.json())?;
@@ -110,7 +111,14 @@ impl Run {
     }
 
     /// The run, and those for its events, one after the other.
-    async fn all_runs(&self, flow: &Arc<Flow>, inputs: Vec<Input>, event: Option<FlowEvent>, stop: &Stop) -> Report {
+    async fn all_runs(
+        &self,
+        flow: &Arc<Flow>,
+        context: &RunContext,
+        inputs: Vec<Input>,
+        event: Option<FlowEvent>,
+        stop: &Stop,
+    ) -> Report {
         let mut report = Report::default();
         let mut planned = std::collections::VecDeque::from([Planned { event, depth: 0 }]);
         let mut inputs = Some(inputs);
@@ -120,7 +128,14 @@ impl Run {
                 continue;
             }
             let depth = next.depth;
-            let ran = self.one_run(flow, inputs.take().unwrap_or_default(), next, stop).await;
+            let context = RunContext {
+                execution_id: crate::cli::enqueue::execution_id().into(),
+                event: next.event,
+                depth,
+                is_child: depth > 0,
+                ..context.clone()
+            };
+            let ran = self.one_run(flow, context, inputs.take().unwrap_or_default(), stop).await;
             for emitted in ran.outcome.emitted.iter().filter(|_| self.children) {
                 if depth >= DEEPEST || report.runs.len() + planned.len() + 1 >= MOST_RUNS {
                     report.not_run += 1;
@@ -134,23 +149,15 @@ impl Run {
         report
     }
 
-    async fn one_run(&self, flow: &Arc<Flow>, inputs: Vec<Input>, planned: Planned, stop: &Stop) -> Ran {
+    async fn one_run(&self, flow: &Flow, context: RunContext, inputs: Vec<Input>, stop: &Stop) -> Ran {
         let mut options = RunOptions::default();
         if let Some(count) = self.max_concurrency {
             options.max_concurrency = usize::try_from(count).unwrap_or(usize::MAX);
         }
-        let context = RunContext {
-            execution_id: crate::cli::enqueue::execution_id().into(),
-            event: planned.event.clone(),
-            depth: planned.depth,
-            is_child: planned.depth > 0,
-            ..RunContext::default()
-        };
+        let (event, depth) = (context.event.clone(), context.depth);
         let mut show = Show::new(flow.node_count(), self.trace);
-        if planned.depth > 0
-            && let Some(event) = &planned.event
-        {
-            show.line(&format!("child for {:?}, depth {}", &*event.name, planned.depth));
+        if let Some(event) = event.as_ref().filter(|_| depth > 0) {
+            show.line(&format!("child for {:?}, depth {depth}", &*event.name));
         }
         let (sender, mut receiver) = mpsc::channel(EVENTS);
         let running = engine::run(flow, &options, context, inputs, sender, &stop.abort);
@@ -161,7 +168,7 @@ impl Run {
         };
         let (outcome, ()) = futures_util::future::join(running, showing).await;
         let nodes = show.end();
-        Ran { event: planned.event, depth: planned.depth, outcome, nodes }
+        Ran { event, depth, outcome, nodes }
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Source {
     text: String,
     /// Where the lines begin.
     lines: Vec<usize>,
+    /// Every byte is a character, so that columns need no counting; a flow may be one very long line.
+    ascii: bool,
     spans: HashMap<String, Range<usize>>,
 }
 
@@ -27,7 +29,7 @@ impl Source {
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Source {
         let text = text.into();
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Source { name: name.into(), text, lines, spans: HashMap::new() }
+        Source { name: name.into(), ascii: text.is_ascii(), text, lines, spans: HashMap::new() }
     }
 
     /// The file's name.
@@ -70,7 +72,8 @@ impl Source {
         }
         let line = self.lines.partition_point(|start| *start <= offset).max(1);
         let start = self.lines.get(line - 1).copied().unwrap_or_default();
-        Place { line, column: self.text[start..offset].chars().count() + 1 }
+        let before = if self.ascii { offset - start } else { self.text[start..offset].chars().count() };
+        Place { line, column: before + 1 }
     }
 
     /// A line's text, without its end; empty where there is none.

@@ -1,6 +1,7 @@
 //! Findings as people and editors read them: with the line that says it, marked, and what to do; or as JSON.
 
 use std::io::IsTerminal as _;
+use std::ops::Range;
 
 use serde_json::{Value as Json, json};
 
@@ -70,7 +71,7 @@ pub(super) fn text(source: &Source, finding: &Diagnostic, coloured: bool) -> Str
     let place = start.map_or_else(String::new, |place| format!(":{}:{}", place.line, place.column));
     lines.push(format!("{margin}{} {}{place}", paint("1;34", "-->"), source.name()));
     if let (Some(start), Some(span)) = (start, &finding.span) {
-        let (line, mark) = excerpt(source, start, span.end);
+        let (line, mark) = excerpt(source, start, span);
         lines.push(format!("{margin} {bar}"));
         lines.push(format!("{} {bar} {line}", paint("1;34", &number)).trim_end().to_owned());
         lines.push(format!("{margin} {bar} {}", mark_painted(&mark, &|text| paint(colour, text))));
@@ -86,19 +87,29 @@ fn mark_painted(mark: &str, paint: &dyn Fn(&str) -> String) -> String {
     format!("{}{}", &mark[..spaces], paint(&mark[spaces..]))
 }
 
-/// The line's part around a span, and the marks to stand below it.
-fn excerpt(source: &Source, start: Place, end: usize) -> (String, String) {
-    let line: Vec<char> = source.line(start.line).chars().collect();
-    let column = (start.column - 1).min(line.len());
-    let stop = source.place(end);
-    let stop = if stop.line == start.line { (stop.column - 1).min(line.len()) } else { line.len() };
-    let first = column.saturating_sub(WINDOW / 3).min(line.len().saturating_sub(WINDOW));
-    let last = (first + WINDOW).min(line.len());
-    let (before, after) = (if first > 0 { "…" } else { "" }, if last < line.len() { "…" } else { "" });
-    let part: String = line[first..last].iter().map(|character| plain(*character)).collect();
-    let marks = stop.min(last).saturating_sub(column).max(1);
-    let spaces = column - first + before.chars().count();
-    (format!("{before}{part}{after}"), format!("{}{}", " ".repeat(spaces), "^".repeat(marks)))
+/// The line's part around a span, and the marks to stand below it. Looks at no more of the line than that.
+fn excerpt(source: &Source, start: Place, span: &Range<usize>) -> (String, String) {
+    let line = source.line(start.line);
+    let mut at = span.start.saturating_sub(source.line_start(start.line)).min(line.len());
+    while !line.is_char_boundary(at) {
+        at -= 1;
+    }
+    let (before, after) = line.split_at(at);
+    let (ahead, behind) = (before.chars().rev().take(WINDOW).count(), after.chars().take(WINDOW + 1).count());
+    // All of a short line; of a long one, a third of the window ahead of the span, or more where little follows.
+    let room = if ahead < WINDOW && ahead + behind <= WINDOW { ahead } else { WINDOW / 3 };
+    let ahead = ahead.min(room.max(WINDOW.saturating_sub(behind)));
+    let mut part: Vec<char> = before.chars().rev().take(ahead).collect();
+    part.reverse();
+    part.extend(after.chars().take(WINDOW - ahead));
+    let (cut_before, cut_after) =
+        (before.chars().rev().nth(ahead).is_some(), after.chars().nth(WINDOW - ahead).is_some());
+    let marked = span.len().min(after.len());
+    let marks = after.char_indices().take(WINDOW - ahead).take_while(|(at, _)| *at < marked).count().max(1);
+    let (begin, end) = (if cut_before { "…" } else { "" }, if cut_after { "…" } else { "" });
+    let part: String = part.into_iter().map(plain).collect();
+    let spaces = " ".repeat(ahead + usize::from(cut_before));
+    (format!("{begin}{part}{end}"), format!("{spaces}{}", "^".repeat(marks)))
 }
 
 /// A character that a terminal shows as one, and does not obey.

@@ -63,7 +63,7 @@ async fn tables(database: &TestDatabase) -> i64 {
 #[tokio::test]
 async fn every_command_explains_itself_and_wrong_usage_ends_with_2() {
     let nowhere = "postgres://127.0.0.1:1/nowhere";
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 13] = [
         &["run"],
         &["dev"],
         &["migrate"],
@@ -71,6 +71,8 @@ async fn every_command_explains_itself_and_wrong_usage_ends_with_2() {
         &["enqueue"],
         &["flow"],
         &["flow", "push"],
+        &["flow", "pull"],
+        &["flow", "convert"],
         &["flow", "list"],
         &["flow", "validate"],
         &["flow", "graph"],
@@ -214,13 +216,22 @@ async fn pushed_flows_are_listed_and_a_bad_file_stores_nothing() {
     let pushed = done(&url, &["flow", "push", "--no-validate", "--json", &hello, &dangling]).await;
     assert_eq!(
         pushed.json(),
-        json!([{"id": "hello-world", "version": 1, "warnings": 0}, {"id": "dangling", "version": 1, "warnings": 1}])
+        json!([
+            {"id": "hello-world", "version": 1, "changed": true, "warnings": 0},
+            {"id": "dangling", "version": 1, "changed": true, "warnings": 1},
+        ])
     );
     assert!(pushed.err.contains("error[unknown-node]"), "{pushed:?}");
-    let loose = FlowBuilder::new("loose").node("a", "ArrayFirstNode", &[]).node("b", "TextNode", &[("text", json!(""))]);
+    let loose =
+        FlowBuilder::new("loose").node("a", "ArrayFirstNode", &[]).node("b", "TextNode", &[("text", json!(""))]);
     let loose = loose.edge(("a", "element"), ("b", "text")).build().to_string();
     let warned = done(&url, &["flow", "push", &written(folder.path(), "loose.json", &loose)]).await;
     assert!(warned.err.contains("warning[loose-type]") && warned.out.starts_with("loose version 1"), "{warned:?}");
+    let again = done(&url, &["flow", "push", &hello]).await.out;
+    assert!(again.starts_with("hello-world version 1") && again.ends_with("(unchanged)\n"), "{again}");
+    let mut changed: Json = serde_json::from_str(&std::fs::read_to_string(&hello).unwrap()).unwrap();
+    changed["metadata"]["tags"] = json!(["new"]);
+    std::fs::write(&hello, changed.to_string()).unwrap();
     assert!(done(&url, &["flow", "push", &hello]).await.out.starts_with("hello-world version 2"));
     let listed = done(&url, &["flow", "list", "--json"]).await.json();
     let summary = |place: usize| ["id", "name", "version", "nodes", "owner"].map(|key| listed[place][key].clone());
@@ -334,7 +345,7 @@ async fn flow_test_runs_cases_and_tells_what_differs() {
     let folder = tempfile::tempdir().unwrap();
     let case = |greeting: &str| {
         json!({
-            "flow": "hello-world.json",
+            "flow": "hello-world.yaml",
             "run": {"inputs": {"name": "you"}},
             "expect": {"outputs": {"greeting": greeting}, "failed": false},
         })
@@ -342,7 +353,7 @@ async fn flow_test_runs_cases_and_tells_what_differs() {
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/flows");
     std::fs::create_dir(folder.path().join("cases")).unwrap();
-    std::fs::copy(examples.join("hello-world.json"), folder.path().join("cases/hello-world.json")).unwrap();
+    std::fs::copy(examples.join("hello-world.yaml"), folder.path().join("cases/hello-world.yaml")).unwrap();
     write("cases/good.case.json", &case("Hello, you!").to_string());
     let run = async |arguments: &[&str]| {
         let output = program("postgres://nowhere.invalid/none")
@@ -362,13 +373,13 @@ async fn flow_test_runs_cases_and_tells_what_differs() {
 
     write("cases/bad.json", &case("Good evening, you!").to_string());
     write("cases/broken.json", "{");
-    std::fs::remove_file(folder.path().join("cases/hello-world.json")).unwrap();
-    std::fs::copy(examples.join("hello-world.json"), folder.path().join("hello-world.json")).unwrap();
+    std::fs::remove_file(folder.path().join("cases/hello-world.yaml")).unwrap();
+    std::fs::copy(examples.join("hello-world.yaml"), folder.path().join("hello-world.yaml")).unwrap();
     let (code, said, _) = run(&["cases"]).await;
     assert_eq!(code, Some(1));
-    assert!(said.contains("FAIL  good.case\n      cases/good.case.json: can't read cases/hello-world.json"), "{said}");
-    std::fs::rename(folder.path().join("hello-world.json"), folder.path().join("cases/flow.txt")).unwrap();
-    let moved = case("Good evening, you!").to_string().replace("hello-world.json", "flow.txt");
+    assert!(said.contains("FAIL  good.case\n      cases/good.case.json: can't read cases/hello-world.yaml"), "{said}");
+    std::fs::rename(folder.path().join("hello-world.yaml"), folder.path().join("cases/flow.yml")).unwrap();
+    let moved = case("Good evening, you!").to_string().replace("hello-world.yaml", "flow.yml");
     write("cases/bad.json", &moved);
     let (code, said, _) = run(&["cases/bad.json", "cases/broken.json"]).await;
     assert_eq!(code, Some(1));

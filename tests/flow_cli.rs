@@ -76,7 +76,8 @@ fn without_times(text: &str) -> String {
 
 #[test]
 fn a_flow_is_drawn_in_each_format_as_recorded() {
-    for (format, name) in [("text", "small.txt"), ("svg", "small.svg"), ("mermaid", "small.mmd"), ("dot", "small.dot")] {
+    for (format, name) in [("text", "small.txt"), ("svg", "small.svg"), ("mermaid", "small.mmd"), ("dot", "small.dot")]
+    {
         let drawn = flow(&["graph", "tests/graph/small.json", "--format", format]);
         assert_eq!((drawn.code, drawn.err.as_str()), (0, ""), "{drawn:?}");
         recorded(name, &drawn.out);
@@ -119,7 +120,9 @@ fn boxes_do_not_cover_each_other_and_frames_hold_their_members() {
     }
     let frame = frames[0];
     let inside = |node: &&[f64; 4]| {
-        node[0] > frame[0] && node[1] > frame[1] && node[0] + node[2] < frame[0] + frame[2]
+        node[0] > frame[0]
+            && node[1] > frame[1]
+            && node[0] + node[2] < frame[0] + frame[2]
             && node[1] + node[3] < frame[1] + frame[3]
     };
     assert_eq!(nodes.iter().filter(inside).count(), 2);
@@ -282,12 +285,18 @@ fn emitted_events_start_runs_where_that_is_asked_for_and_no_more_than_fit() {
     let file = written(folder.path(), "countdown.json", &countdown());
     let alone = flow(&["run", &file]);
     assert_eq!(alone.code, 0, "{alone:?}");
-    assert!(alone.err.contains("emitted \"step\" by start: {\"n\":7}") && alone.err.contains("--children"), "{alone:?}");
+    assert!(
+        alone.err.contains("emitted \"step\" by start: {\"n\":7}") && alone.err.contains("--children"),
+        "{alone:?}"
+    );
     let endless = flow(&["run", &file, "--children", "--json"]);
     let known: Json = serde_json::from_str(&endless.out).unwrap();
     let children = known["children"].as_array().unwrap();
     assert_eq!((children.len(), &known["eventsNotRun"]), (20, &json!(1)));
-    assert_eq!((&children[19]["depth"], &children[19]["event"]), (&json!(20), &json!({"name": "step", "payload": {"n": 7}})));
+    assert_eq!(
+        (&children[19]["depth"], &children[19]["event"]),
+        (&json!(20), &json!({"name": "step", "payload": {"n": 7}}))
+    );
     assert!(endless.err.contains("1 events got no run"), "{}", endless.err);
     let listening = flow(&["run", &file, "--json", "--event", "step={\"n\": 3}"]);
     let known: Json = serde_json::from_str(&listening.out).unwrap();

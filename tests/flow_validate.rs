@@ -103,7 +103,8 @@ fn the_documentation_lists_every_code_as_the_code_does() {
     };
     let documented: Vec<_> = page.lines().filter(|line| line.starts_with("| `")).filter_map(row).collect();
     let severity = |severity| if severity == Severity::Error { "error" } else { "warning" };
-    let known = CODES.iter().map(|code| (code.name.to_owned(), severity(code.severity).to_owned(), code.about.to_owned()));
+    let known =
+        CODES.iter().map(|code| (code.name.to_owned(), severity(code.severity).to_owned(), code.about.to_owned()));
     assert_eq!(documented, known.collect::<Vec<_>>());
     let names: BTreeSet<&str> = CODES.iter().map(|code| code.name).collect();
     assert_eq!(names.len(), CODES.len());

@@ -247,7 +247,7 @@ fn links_and_named_sources_are_there() {
 async fn serving() -> (TestDatabase, WorkerProcess) {
     let database = TestDatabase::new().await;
     let worker = WorkerProcess::start(&database.url(), "readme", &[]).await;
-    let pushed = program(&database.url()).args(["flow", "push"]).arg(path("examples/flows/hello-world.json")).output();
+    let pushed = program(&database.url()).args(["flow", "push"]).arg(path("examples/flows/hello-world.yaml")).output();
     let pushed = pushed.await.unwrap();
     assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
     (database, worker)

@@ -1,7 +1,9 @@
 //! What goes to stdout: text or a table for people, JSON for scripts.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 
+use anyhow::Context as _;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
@@ -20,6 +22,19 @@ pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     let pretty = std::io::stdout().is_terminal();
     line(if pretty { serde_json::to_string_pretty(value)? } else { serde_json::to_string(value)? });
     Ok(())
+}
+
+/// Write a text to a file, or to stdout. A file that holds something else is replaced only when asked for.
+pub(super) fn file(path: Option<&Path>, text: &str, replace: bool) -> anyhow::Result<()> {
+    let Some(path) = path else {
+        let _ = std::io::stdout().write_all(text.as_bytes());
+        return Ok(());
+    };
+    let shown = path.display();
+    if !replace && path.exists() && std::fs::read(path).ok().as_deref() != Some(text.as_bytes()) {
+        anyhow::bail!("{shown} is there already; --force replaces it");
+    }
+    std::fs::write(path, text).with_context(|| format!("{shown}: can't write"))
 }
 
 /// Write a table to stdout.

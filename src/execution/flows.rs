@@ -43,6 +43,17 @@ pub struct FlowSummary {
     pub created_at: String,
 }
 
+/// A flow's row, for who wants to replace it.
+#[derive(Clone, Debug)]
+pub struct FlowRow {
+    /// The stored document.
+    pub data: Json,
+    /// The row's version.
+    pub version: i32,
+    /// Owner.
+    pub owner: Option<String>,
+}
+
 /// A flow can't be had.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -131,8 +142,8 @@ impl FlowStore {
         Ok(flow)
     }
 
-    /// Store a flow document under its id: a new row at version 1, or the next version of the one there is.
-    /// Gives the version.
+    /// Store a flow document under its id, whatever is there: a new row at version 1, or the next version of the one
+    /// there is. Gives the version. One statement: concurrent pushes all count.
     pub async fn push(&self, id: &str, data: &Json, owner: Option<&str>) -> Result<i32, SysdbError> {
         let client = self.pool.get().await?;
         let row = client
@@ -140,15 +151,74 @@ impl FlowStore {
                 &format!(
                     "INSERT INTO {} AS f (id, data, owner_id, created_at, updated_at)
                      VALUES ($1, $2, $3, now() AT TIME ZONE 'utc', now() AT TIME ZONE 'utc')
-                     ON CONFLICT (id) DO UPDATE SET data = EXCLUDED.data, owner_id = COALESCE(EXCLUDED.owner_id, f.owner_id),
+                     ON CONFLICT (id) DO UPDATE SET data = {}, owner_id = COALESCE(EXCLUDED.owner_id, f.owner_id),
                         updated_at = EXCLUDED.updated_at, version = f.version + 1
                      RETURNING version",
-                    self.table
+                    self.table,
+                    numbered("EXCLUDED.data")
                 ),
                 &[&id, data, &owner],
             )
             .await?;
         Ok(row.try_get(0)?)
+    }
+
+    /// Store a flow document where there is none of its id yet. Gives its version; none when another one is there.
+    ///
+    /// One statement, so of several at once exactly one stores: ON CONFLICT waits for the others' rows.
+    pub async fn create(&self, id: &str, data: &Json, owner: Option<&str>) -> Result<Option<i32>, SysdbError> {
+        let client = self.pool.get().await?;
+        let row = client
+            .query_opt(
+                &format!(
+                    "INSERT INTO {} (id, data, owner_id, created_at, updated_at)
+                     VALUES ($1, $2, $3, now() AT TIME ZONE 'utc', now() AT TIME ZONE 'utc')
+                     ON CONFLICT (id) DO NOTHING RETURNING version",
+                    self.table
+                ),
+                &[&id, data, &owner],
+            )
+            .await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+
+    /// Store a flow document in the place of this version. Gives the new version; none when there is another one by now.
+    ///
+    /// One statement, so of several at once exactly one stores: the others wait for its row lock and look at the version
+    /// again (READ COMMITTED), or would fail to serialise.
+    pub async fn replace(
+        &self,
+        id: &str,
+        data: &Json,
+        owner: Option<&str>,
+        version: i32,
+    ) -> Result<Option<i32>, SysdbError> {
+        let client = self.pool.get().await?;
+        let row = client
+            .query_opt(
+                &format!(
+                    "UPDATE {} AS f SET data = {}, owner_id = COALESCE($3, f.owner_id),
+                        updated_at = now() AT TIME ZONE 'utc', version = f.version + 1
+                      WHERE id = $1 AND version = $4 RETURNING version",
+                    self.table,
+                    numbered("$2::jsonb")
+                ),
+                &[&id, data, &owner, &version],
+            )
+            .await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+
+    /// A flow's row as it is, usable or not.
+    pub async fn row(&self, id: &str) -> Result<Option<FlowRow>, SysdbError> {
+        let client = self.pool.get().await?;
+        let row = client
+            .query_opt(&format!("SELECT data, version, owner_id FROM {} WHERE id = $1", self.table), &[&id])
+            .await?;
+        let read = |row: tokio_postgres::Row| {
+            Ok(FlowRow { data: row.try_get(0)?, version: row.try_get(1)?, owner: row.try_get(2)? })
+        };
+        row.map(read).transpose()
     }
 
     /// Whether the stored document is this one, so that a push would only count the version up.
@@ -210,6 +280,14 @@ impl FlowStore {
             }
         }
     }
+}
+
+/// A document whose note on who pushed it, where it has one, names the version that the row gets.
+fn numbered(data: &str) -> String {
+    format!(
+        "CASE WHEN jsonb_typeof({data} #> '{{metadata,pushed}}') = 'object'
+              THEN jsonb_set({data}, '{{metadata,pushed,version}}', to_jsonb(f.version + 1)) ELSE {data} END"
+    )
 }
 
 /// The metadata that a stored document carries, for events before the flow is loaded.

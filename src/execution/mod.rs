@@ -11,6 +11,6 @@ mod task;
 
 pub use executor::{Executor, Limits};
 pub use failure::Failed;
-pub use flows::{FlowStore, FlowSummary, FlowsError, StoredFlow};
+pub use flows::{FlowRow, FlowStore, FlowSummary, FlowsError, StoredFlow};
 pub use store::{ExecutionRow, ExecutionStore};
 pub use task::{Task, TaskError};

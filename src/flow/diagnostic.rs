@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::Source;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -45,5 +47,13 @@ impl Diagnostic {
     /// The same, with what to do.
     pub fn hint(self, hint: impl Into<String>) -> Diagnostic {
         Diagnostic { hint: Some(hint.into()), ..self }
+    }
+
+    /// All of it in one line: `file:line:column: what is wrong; what to do [code]`.
+    pub fn line(&self, source: &Source) -> String {
+        let place = self.span.as_ref().map(|span| source.place(span.start));
+        let place = place.map_or_else(String::new, |place| format!(":{}:{}", place.line, place.column));
+        let hint = self.hint.as_ref().map_or_else(String::new, |hint| format!("; {hint}"));
+        format!("{}{place}: {}{hint} [{}]", source.name(), self.message, self.code)
     }
 }

@@ -213,6 +213,6 @@ fn iso(milliseconds: i64) -> String {
 }
 
 /// The present moment as JavaScript's dates print it.
-pub(super) fn iso_now() -> String {
+pub fn iso_now() -> String {
     iso(now())
 }

@@ -2,11 +2,11 @@
 
 pub mod authoring;
 pub mod cases;
-pub mod draw;
 mod diagnostic;
-mod file;
+pub mod draw;
 pub mod engine;
 pub mod events;
+mod file;
 mod graph;
 mod io;
 mod json_spans;
@@ -23,8 +23,8 @@ pub mod validate;
 pub mod value;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use file::FlowFile;
 pub use events::{Creation, Event, EventKind};
+pub use file::{FlowFile, syntax};
 pub use io::{Input, UnknownInput};
 pub use model::{Flow, Status};
 pub use problems::{LoadError, Problem, ProblemKind};

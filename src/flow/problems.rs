@@ -21,6 +21,11 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
+    /// Whether a part of the stored flow is gone.
+    pub fn loses(self) -> bool {
+        !matches!(self, ProblemKind::UnknownType | ProblemKind::Cycle)
+    }
+
     /// A short name, as commands print it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 use crate::{
-    cli::flow::{Document, parse},
+    cli::flow::{Document, ENDINGS, parse},
     nodes::Registry,
 };
 
@@ -19,13 +19,14 @@ macro_rules! examples {
 }
 
 const FLOWS: &[(&str, &str)] = examples![
-    "handled-error.json",
-    "hello-world.json",
-    "parallel.json",
+    "handled-error.yaml",
+    "hello-world.yaml",
+    "order-desk.yaml",
+    "parallel.yaml",
     "price-note.json",
-    "shipping.json",
-    "weather-report.json",
-    "worker-status.json",
+    "shipping.yaml",
+    "weather-report.yaml",
+    "worker-status.toml",
 ];
 
 /// The flows of `examples/flows`.
@@ -40,11 +41,11 @@ pub(super) fn from_folder(folder: &Path) -> anyhow::Result<Vec<Document>> {
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .with_context(|| format!("{}: can't read the folder", folder.display()))?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .filter(|path| path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| *known == ending)))
         .collect();
     files.sort();
     if files.is_empty() {
-        bail!("{}: no flows (*.json) there", folder.display());
+        bail!("{}: no flows (*.yaml, *.toml, *.json) there", folder.display());
     }
     let read = |path: &std::path::PathBuf| {
         let source = path.display().to_string();

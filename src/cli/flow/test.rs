@@ -10,6 +10,7 @@ use serde_json::{Value as Json, json};
 
 use crate::cli::output;
 use crate::cli::output::Tone;
+use crate::flow::authoring::{self, Syntax};
 use crate::flow::cases::{Case, CaseError, Difference, STREAM_SOURCE};
 use crate::nodes::{Registry, RunContext};
 
@@ -18,7 +19,7 @@ const AT_ONCE: usize = 4;
 
 /// Run cases of flows, and compare with what they expect. No database is needed.
 ///
-/// A case is a JSON file: `flow` (a stored flow, or the name of its file), `run` (inputs, event, options, a server for its
+/// A case is a file in JSON, YAML or TOML: `flow` (a flow, or the name of its file), `run` (inputs, event, options, a server for its
 /// requests) and `expect` (outputs, emitted events, statuses and values of nodes, and more). docs/flow-tests.md has the form.
 #[derive(Debug, Args)]
 pub struct Test {
@@ -48,7 +49,10 @@ impl Test {
             let before = files.len();
             collect(path, &mut files).with_context(|| format!("{}: can't read the folder", path.display()))?;
             if files.len() == before {
-                bail!("{}: no cases here; a case is a .json file with `flow` and `expect`", path.display());
+                bail!(
+                    "{}: no cases here; a case is a .json, .yaml or .toml file with `flow` and `expect`",
+                    path.display()
+                );
             }
         }
         let mut registry = Registry::standard();
@@ -92,17 +96,24 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     let mut found = found?;
     found.sort();
     for inner in found {
-        if inner.is_dir() || (inner.extension().is_some_and(|extension| extension == "json") && may_be_case(&inner)) {
+        if inner.is_dir() || may_be_case(&inner) {
             collect(&inner, files)?;
         }
     }
     Ok(())
 }
 
-/// Flows may lie beside their cases: a JSON object without expectations is none.
+/// Flows may lie beside their cases: an object without expectations is none.
 fn may_be_case(file: &Path) -> bool {
-    let json = std::fs::read(file).ok().and_then(|bytes| serde_json::from_slice::<Json>(&bytes).ok());
-    json.is_none_or(|json| !json.is_object() || json.get("expect").is_some())
+    let ending = file.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    let read = |syntax| authoring::content(&std::fs::read_to_string(file).ok()?, syntax).ok();
+    let content = match ending.as_str() {
+        "json" => std::fs::read(file).ok().and_then(|bytes| serde_json::from_slice::<Json>(&bytes).ok()),
+        "yaml" | "yml" => read(Syntax::Yaml),
+        "toml" => read(Syntax::Toml),
+        _ => return false,
+    };
+    content.is_none_or(|content| !content.is_object() || content.get("expect").is_some())
 }
 
 async fn check(file: PathBuf, registry: &Registry, context: &RunContext) -> Report {

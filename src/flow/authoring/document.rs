@@ -8,7 +8,7 @@ use super::tree::{Kind, Span, Spanned, Tree};
 use super::types::{self, Declared};
 use crate::flow::model::Json as Object;
 
-const TOP_KEYS: [&str; 12] = [
+pub(super) const TOP_KEYS: [&str; 12] = [
     "id",
     "name",
     "description",
@@ -22,7 +22,7 @@ const TOP_KEYS: [&str; 12] = [
     "nodes",
     "edges",
 ];
-const NODE_KEYS: [&str; 14] = [
+pub(super) const NODE_KEYS: [&str; 14] = [
     "type",
     "inputs",
     "when",
@@ -362,12 +362,7 @@ fn edge(item: &Tree, reading: &mut Reading) -> Option<Edge> {
             match reference::edge(&whole, reading.file) {
                 Ok((from, to)) => Some(Edge { from, to, label: None, span: item.span.clone() }),
                 Err(bad) => {
-                    reading.bad_reference(
-                        "bad-edge",
-                        bad,
-                        &whole,
-                        Some("an edge is written `node.port -> other.port`"),
-                    );
+                    reading.bad_reference("bad-edge", bad, &whole, None);
                     None
                 }
             }

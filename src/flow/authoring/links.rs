@@ -14,7 +14,7 @@ use crate::flow::model::{Direction, SYSTEM_PORTS};
 use crate::nodes::{NodeType, Registry};
 
 /// What a person calls the system ports.
-const FRIENDLY: [(&str, &str); 4] =
+pub(super) const FRIENDLY: [(&str, &str); 4] =
     [("run", "__execute"), ("success", "__success"), ("failed", "__error"), ("error", "__errorMessage")];
 
 /// A node and what is known of its ports.
@@ -73,11 +73,21 @@ impl<'t> Site<'t> {
         class.chain(declared).chain(self.inputs.iter().map(|(key, _)| key.text.as_str()))
     }
 
+    /// Whether a root port is its own, and not made up by who gives it a value. Of an unknown type all are.
+    fn has(&self, key: &str) -> bool {
+        match &self.node_type {
+            None => self.own_ports().any(|own| own == key),
+            Some(known) => {
+                known.ports.iter().any(|port| port.key == key) || self.ports.iter().any(|(name, _)| name.text == key)
+            }
+        }
+    }
+
     /// A port as stored: a friendly name counts where the node has no port of that name itself.
     pub fn port(&self, written: &str) -> String {
         let friendly = FRIENDLY.iter().find(|(name, _)| *name == written);
         match friendly {
-            Some((_, system)) if !self.own_ports().any(|own| own == written) => (*system).to_owned(),
+            Some((_, system)) if !self.has(written) => (*system).to_owned(),
             _ => written.to_owned(),
         }
     }
@@ -180,6 +190,16 @@ impl<'t> Links<'t> {
                 let mut shape = self.walk(node, &port, tree, false, &key.span, reading);
                 shape.given = true;
                 self.sites[node].shapes.insert(port, shape);
+            }
+        }
+        for site in &mut self.sites {
+            for (key, declared) in &site.ports {
+                let Some(value) = declared.value else { continue };
+                if site.shapes.contains_key(&key.text) {
+                    let message = format!("the port {} has a value in `inputs` and in `ports`", key.text);
+                    reading.hint("given-twice", message, &value.span, "keep one of the two");
+                }
+                site.shapes.insert(key.text.clone(), Shape::verbatim(value));
             }
         }
         for edge in &document.edges {

@@ -21,7 +21,7 @@ use crate::nodes::Registry;
 const MAX_PORTS: usize = 1000;
 
 /// Value nodes for inputs of the flow: type, node, port.
-const VALUE_NODES: [(&str, &str, &str); 5] = [
+pub(super) const VALUE_NODES: [(&str, &str, &str); 5] = [
     ("string", "TextNode", "text"),
     ("number", "NumberNode", "num"),
     ("boolean", "BooleanNode", "flag"),
@@ -43,7 +43,7 @@ pub(super) fn lower(name: &str, text: &str, tree: &Tree, registry: &Registry) ->
     let mut reading = Reading { file: text, findings: Vec::new() };
     let mut document = document::read(tree, &mut reading);
     let (heads, sites) = nodes(&mut document, registry, &mut reading);
-    ids(&heads, &mut reading);
+    ids(&heads, &sites, &mut reading);
     let mut links = Links::new(sites, &mut reading);
     links.connect(&document, &mut reading);
     let groups: Vec<Option<usize>> = heads.iter().map(|head| links.node(head.group.as_ref()?, &mut reading)).collect();
@@ -54,7 +54,7 @@ pub(super) fn lower(name: &str, text: &str, tree: &Tree, registry: &Registry) ->
     source.mark("", tree.span.clone());
     source.mark("/id", document.id.span.clone());
     let edges = edges(&links, &heads, &mut source);
-    let nodes = stored_nodes(&links, &heads, &groups, &mut source, &mut reading);
+    let nodes = stored_nodes(&links, &heads, &groups, &mut source);
     let mut metadata = Object::new();
     metadata.insert("id".into(), document.id.text.as_str().into());
     let title = document.name.as_ref().unwrap_or(&document.id);
@@ -142,10 +142,12 @@ fn nodes<'t>(document: &mut Document<'t>, registry: &Registry, reading: &mut Rea
     (heads, sites)
 }
 
-fn ids(heads: &[Head], reading: &mut Reading) {
+/// Names that stand twice are another finding.
+fn ids(heads: &[Head], sites: &[Site], reading: &mut Reading) {
     let mut seen: HashMap<&str, usize> = HashMap::new();
     for (index, head) in heads.iter().enumerate() {
-        if seen.insert(&head.id.text, index).is_some() {
+        let before = seen.insert(&head.id.text, index);
+        if before.is_some_and(|before| sites[before].name.text != sites[index].name.text) {
             let message = format!("two nodes have the id `{}`", head.id.text);
             reading.hint("duplicate-id", message, &head.id.span, "a node's name is its id, unless it says another one");
         }
@@ -196,7 +198,7 @@ fn set_default(input: &Input, default: &Tree, site: &mut Site, port: &str, readi
         }
         Some(place) => {
             let from = std::mem::take(&mut place.from);
-            *place = verbatim(default);
+            *place = Shape::verbatim(default);
             place.from = from;
             mark_given(site.shapes.entry(root.to_owned()).or_default(), path);
         }
@@ -215,19 +217,6 @@ fn mark_given(root: &mut Shape, path: &str) {
             shape.given = true;
         }
     }
-}
-
-/// A value in which `$` means nothing. Recursion is bounded: a file's depth is.
-pub(super) fn verbatim(tree: &Tree) -> Shape {
-    use super::tree::Kind;
-    let kind = match &tree.kind {
-        Kind::Map(entries) => {
-            ShapeKind::Object(entries.iter().map(|(key, value)| (key.text.clone(), verbatim(value))).collect())
-        }
-        Kind::List(items) => ShapeKind::List(items.iter().map(verbatim).collect()),
-        _ => ShapeKind::Leaf(tree.to_json()),
-    };
-    Shape { kind, given: true, span: Some(tree.span.clone()), ..Shape::default() }
 }
 
 fn outputs(document: &Document, links: &Links, reading: &mut Reading) -> Option<Vec<Declaration>> {
@@ -271,13 +260,7 @@ fn edges(links: &Links, heads: &[Head], source: &mut Source) -> Vec<Json> {
     links.links.iter().enumerate().map(edge).collect()
 }
 
-fn stored_nodes(
-    links: &Links,
-    heads: &[Head],
-    groups: &[Option<usize>],
-    source: &mut Source,
-    reading: &mut Reading,
-) -> Vec<Json> {
+fn stored_nodes(links: &Links, heads: &[Head], groups: &[Option<usize>], source: &mut Source) -> Vec<Json> {
     let between: Vec<(usize, usize)> = links.links.iter().map(|link| (link.from.0, link.to.0)).collect();
     let spots = layout::spots(groups, &between);
     let mut nodes = Vec::with_capacity(heads.len());
@@ -296,7 +279,7 @@ fn stored_nodes(
         let mut ports = Vec::new();
         for root in infer::roots(site) {
             let pointer = format!("{pointer}/ports/{}", ports.len());
-            ports.push(port(links, index, &head.id.text, &root, &pointer, source, reading));
+            ports.push(port(links, index, &head.id.text, &root, &pointer, source));
         }
         nodes.push(json!({
             "id": head.id.text,
@@ -338,19 +321,11 @@ fn node_metadata(head: &Head, site: &Site, group: Option<&str>, spot: &layout::S
     metadata
 }
 
-fn number(value: f64) -> Json {
+pub(super) fn number(value: f64) -> Json {
     super::yaml::json_number(value).map_or(Json::Null, Json::Number)
 }
 
-fn port(
-    links: &Links,
-    node: usize,
-    id: &str,
-    root: &Root,
-    pointer: &str,
-    source: &mut Source,
-    reading: &mut Reading,
-) -> Json {
+fn port(links: &Links, node: usize, id: &str, root: &Root, pointer: &str, source: &mut Source) -> Json {
     if let Some(span) = &root.span {
         source.mark(pointer, span.clone());
     }
@@ -358,19 +333,11 @@ fn port(
     config.insert("nodeId".into(), id.into());
     let shape = links.sites[node].shapes.get(&root.key);
     let given = shape.and_then(|shape| infer::value(shape, &config));
-    let declared = root.declared.and_then(|declared| declared.value);
-    if let (Some(_), Some(declared)) = (&given, declared) {
-        let message = format!("the port {} has a value in `inputs` and in `ports`", root.key);
-        reading.hint("given-twice", message, &declared.span, "keep one of the two");
-    }
     let pointer = format!("{pointer}/value");
     if let Some(shape) = shape {
         mark_value(shape, &pointer, source);
     }
-    if let Some(declared) = declared {
-        mark_value(&verbatim(declared), &pointer, source);
-    }
-    match given.or_else(|| declared.map(Tree::to_json)) {
+    match given {
         Some(value) => json!({"config": config, "value": value}),
         None => json!({"config": config}),
     }

@@ -1,23 +1,36 @@
 //! Flows as people write them: YAML or TOML that says what an editor would draw, and nothing that follows from it.
 //!
-//! [`lower`] turns a file into the stored form, with the place of each part; `raise` writes a stored flow as such a
+//! [`lower`] turns a file into the stored form, with the place of each part; [`raise`] writes a stored flow as such a
 //! file. Names of nodes become their ids, so that the same file always gives the same flow. docs/authoring.md has the form.
 
+mod describe;
 mod document;
+mod equal;
+#[cfg(test)]
+mod findings;
 mod infer;
 mod layout;
 mod links;
 mod lower;
+mod raise;
 mod reading;
 mod reference;
+#[cfg(test)]
+mod round_trip;
+mod schema;
 mod shape;
 #[cfg(test)]
 mod tests;
 mod toml;
 mod tree;
 mod types;
+mod write;
 mod yaml;
 
+pub use raise::{Raised, raise};
+pub use schema::schema;
+
+use super::model::Json;
 use super::{Diagnostic, Source};
 use crate::nodes::Registry;
 
@@ -52,13 +65,37 @@ const MAX_LENGTH: usize = 8 << 20;
 /// # Errors
 /// All that is wrong with the form, each with its place.
 pub fn lower(name: &str, text: &str, syntax: Syntax, registry: &Registry) -> Result<Lowered, Vec<Diagnostic>> {
+    lower::lower(name, text, &read(text, syntax)?, registry)
+}
+
+/// A file's content as it stands, without comments and places.
+///
+/// # Errors
+/// What is wrong with its syntax.
+pub fn content(text: &str, syntax: Syntax) -> Result<serde_json::Value, Vec<Diagnostic>> {
+    Ok(read(text, syntax)?.to_json())
+}
+
+fn read(text: &str, syntax: Syntax) -> Result<tree::Tree, Vec<Diagnostic>> {
     if text.len() > MAX_LENGTH {
         let message = format!("the file is longer than {} MiB", MAX_LENGTH >> 20);
         return Err(vec![Diagnostic::error("too-large", message)]);
     }
-    let tree = match syntax {
-        Syntax::Yaml => yaml::read(text)?,
-        Syntax::Toml => toml::read(text)?,
-    };
-    lower::lower(name, text, &tree, registry)
+    match syntax {
+        Syntax::Yaml => yaml::read(text),
+        Syntax::Toml => toml::read(text),
+    }
+}
+
+/// A file's content in YAML.
+pub fn yaml_text(document: &Json) -> String {
+    write::yaml(document)
+}
+
+/// A file's content in TOML.
+///
+/// # Errors
+/// It holds a null, which TOML can't say.
+pub fn toml_text(document: &Json) -> Result<String, ::toml::ser::Error> {
+    write::toml(document)
 }

@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 
-use super::tree::Span;
+use super::tree::{Kind, Span, Tree};
 
 /// Position of an edge.
 pub(super) type LinkIndex = usize;
@@ -34,6 +34,19 @@ pub(super) enum ShapeKind {
 }
 
 impl Shape {
+    /// A value in which `$` means nothing. Recursion is bounded: a file's depth is.
+    pub fn verbatim(tree: &Tree) -> Shape {
+        let kind = match &tree.kind {
+            Kind::Map(entries) => {
+                let fields = entries.iter().map(|(key, value)| (key.text.clone(), Shape::verbatim(value)));
+                ShapeKind::Object(fields.collect())
+            }
+            Kind::List(items) => ShapeKind::List(items.iter().map(Shape::verbatim).collect()),
+            _ => ShapeKind::Leaf(tree.to_json()),
+        };
+        Shape { kind, given: true, span: Some(tree.span.clone()), ..Shape::default() }
+    }
+
     /// The part at a path such as `.user.tags[0]`, made where nothing is known yet. None: the path doesn't fit.
     pub fn at_path(&mut self, path: &str) -> Option<&mut Shape> {
         let mut shape = self;

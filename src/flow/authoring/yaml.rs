@@ -238,7 +238,7 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Option<Kind> {
 }
 
 /// What a plain scalar stands for by the core schema.
-fn resolve(text: &str) -> Option<Kind> {
+pub(super) fn resolve(text: &str) -> Option<Kind> {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Some(Kind::Null),
         "true" | "True" | "TRUE" => return Some(Kind::Bool(true)),

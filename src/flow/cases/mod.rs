@@ -13,9 +13,10 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use serde_json::Value as JsonValue;
 
-use super::Value;
+use super::authoring::{self, Syntax};
 use super::engine::{AbortReason, OptionsError, RunOptions};
-use crate::nodes::FlowEvent;
+use super::{Diagnostic, Source, Value};
+use crate::nodes::{FlowEvent, Registry};
 
 pub use compare::Difference;
 pub use stream_source::STREAM_SOURCE;
@@ -94,6 +95,9 @@ pub enum CaseError {
     /// No JSON.
     #[error("the case is no JSON: {0}")]
     Json(#[from] serde_json::Error),
+    /// A file in YAML or TOML is wrong.
+    #[error("{0}")]
+    Authored(String),
     /// A part is missing or of the wrong shape.
     #[error("the case's `{part}` must be {expected}")]
     Shape {
@@ -125,7 +129,8 @@ pub enum CaseError {
 }
 
 impl Case {
-    /// Read a case from its file. Its flow may be the name of another file, beside it.
+    /// Read a case from its file, JSON, YAML or TOML. Its flow may be the name of another file, beside it; a flow is in the
+    /// stored form, or as people write it.
     ///
     /// # Errors
     /// One of the files is missing or malformed.
@@ -134,9 +139,14 @@ impl Case {
             let text = std::fs::read_to_string(path);
             text.map_err(|source| CaseError::File { path: path.to_owned(), source })
         };
-        let mut json: JsonValue = serde_json::from_str(&read(path)?)?;
+        let mut json = content(path, &read(path)?)?;
         if let Some(JsonValue::String(file)) = json.get("flow") {
-            json["flow"] = serde_json::from_str(&read(&path.with_file_name(file))?)?;
+            let file = path.with_file_name(file);
+            let text = read(&file)?;
+            let flow = content(&file, &text)?;
+            json["flow"] = if flow["nodes"].is_object() { lowered(&file, &text)? } else { flow };
+        } else if json["flow"]["nodes"].is_object() {
+            json["flow"] = lowered(Path::new("the case's flow"), &json["flow"].to_string())?;
         }
         let mut case = Case::from_json(&json)?;
         if case.name.is_empty() {
@@ -178,6 +188,36 @@ impl Case {
         let nodes = self.flow.get("nodes").and_then(JsonValue::as_array).into_iter().flatten();
         nodes.filter_map(|node| node.get("metadata")?.get("type")?.as_str())
     }
+}
+
+/// What a file of a case holds.
+fn content(path: &Path, text: &str) -> Result<JsonValue, CaseError> {
+    match syntax(path) {
+        Some(syntax) => authoring::content(text, syntax).map_err(|found| unreadable(path, text, &found)),
+        None => Ok(serde_json::from_str(text)?),
+    }
+}
+
+/// A flow that people wrote, in the stored form.
+fn lowered(path: &Path, text: &str) -> Result<JsonValue, CaseError> {
+    let mut registry = Registry::standard();
+    registry.register(STREAM_SOURCE);
+    let syntax = syntax(path).unwrap_or(Syntax::Yaml); // JSON is YAML
+    let lowered = authoring::lower(&path.display().to_string(), text, syntax, &registry);
+    lowered.map(|lowered| lowered.data).map_err(|found| unreadable(path, text, &found))
+}
+
+fn syntax(path: &Path) -> Option<Syntax> {
+    match path.extension()?.to_str()?.to_lowercase().as_str() {
+        "yaml" | "yml" => Some(Syntax::Yaml),
+        "toml" => Some(Syntax::Toml),
+        _ => None,
+    }
+}
+
+fn unreadable(path: &Path, text: &str, found: &[Diagnostic]) -> CaseError {
+    let source = Source::new(path.display().to_string(), text);
+    CaseError::Authored(found.iter().map(|found| found.line(&source)).collect::<Vec<_>>().join("; "))
 }
 
 impl RunSpec {

@@ -104,7 +104,8 @@ impl Drawing {
                 let direction = port.config.direction;
                 let own = (position >= SYSTEM_PORTS.len()).then(|| port.config.key.to_string());
                 let start = more.partition_point(|(root, _)| *root < position);
-                let inner = more[start..].iter().take_while(|(root, _)| *root == position).map(|(_, name)| name.clone());
+                let inner =
+                    more[start..].iter().take_while(|(root, _)| *root == position).map(|(_, name)| name.clone());
                 for name in own.into_iter().chain(inner) {
                     let row = if rows.len() < MOST_ROWS {
                         let (takes, gives) = (direction != Direction::Output, direction.gives());

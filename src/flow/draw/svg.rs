@@ -112,10 +112,8 @@ fn curve(text: &mut String, drawing: &Drawing, areas: &[Area], edge: &super::Lin
     let (x2, y2) = (to.x - 3.0, row_middle(to, edge.to_row));
     let pull = if x2 > x1 { ((x2 - x1) / 2.0).max(30.0) } else { 80.0 };
     let class = if edge.error { "edge error" } else { "edge" };
-    let label = format!(
-        "{}.{} → {}.{}",
-        drawing.nodes[edge.from].id, edge.from_port, drawing.nodes[edge.to].id, edge.to_port
-    );
+    let label =
+        format!("{}.{} → {}.{}", drawing.nodes[edge.from].id, edge.from_port, drawing.nodes[edge.to].id, edge.to_port);
     let _ = writeln!(
         text,
         "<path class=\"{class}\" marker-end=\"url(#arrow)\" d=\"M{x1:.1} {y1:.1}C{:.1} {y1:.1} {:.1} {y2:.1} {x2:.1} {y2:.1}\">\

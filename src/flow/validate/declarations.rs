@@ -22,7 +22,11 @@ pub(super) fn check(view: &mut View) {
             let at = below(&at, name);
             let part = |key: &str| place.get(key).and_then(JsonValue::as_str);
             let (Some(node), Some(port)) = (part("nodeId"), part("portId")) else {
-                view.report("bad-declaration", &at, format!("the {what} {name:?} must have the texts nodeId and portId"));
+                view.report(
+                    "bad-declaration",
+                    &at,
+                    format!("the {what} {name:?} must have the texts nodeId and portId"),
+                );
                 continue;
             };
             let flow = view.flow;

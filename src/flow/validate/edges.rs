@@ -20,20 +20,32 @@ pub(super) fn check(view: &mut View) {
         let (from, to) = (&edge.from, &edge.to);
         let at = |part: &str| format!("/edges/{}/{part}", edge.position);
         if !from.config.direction.gives() {
-            let message = format!("port {} of node {:?} is an input; no edge can leave it", part("sourcePortId"), part("sourceNodeId"));
+            let message = format!(
+                "port {} of node {:?} is an input; no edge can leave it",
+                part("sourcePortId"),
+                part("sourceNodeId")
+            );
             let hint = with_direction(view, from.node, Direction::gives, "ports that give values");
             view.report("wrong-direction", &at("sourcePortId"), message).hint(hint);
             continue;
         }
         if to.config.direction == Direction::Output {
-            let message = format!("port {} of node {:?} is an output; no edge can enter it", part("targetPortId"), part("targetNodeId"));
-            let hint = with_direction(view, to.node, |direction| direction != Direction::Output, "ports that take values");
+            let message = format!(
+                "port {} of node {:?} is an output; no edge can enter it",
+                part("targetPortId"),
+                part("targetNodeId")
+            );
+            let hint =
+                with_direction(view, to.node, |direction| direction != Direction::Output, "ports that take values");
             view.report("wrong-direction", &at("targetPortId"), message).hint(hint);
             continue;
         }
         let ends = format!(
             "{}.{} to {}.{}",
-            part("sourceNodeId"), part("sourcePortId"), part("targetNodeId"), part("targetPortId")
+            part("sourceNodeId"),
+            part("sourcePortId"),
+            part("targetNodeId"),
+            part("targetPortId")
         );
         let at = at("targetPortId");
         let (source, target) = (kinds::name(&from.config), kinds::name(&to.config));
@@ -41,14 +53,19 @@ pub(super) fn check(view: &mut View) {
             Fit::Fits => {}
             Fit::Never(why) => {
                 let hint = conversion(&from.config.underlying().kind, &to.config.kind);
-                let detail = if why == format!("{source} is not {target}") { String::new() } else { format!(": {why}") };
+                let detail =
+                    if why == format!("{source} is not {target}") { String::new() } else { format!(": {why}") };
                 view.report("type-mismatch", &at, format!("{source} into {target}, from {ends}{detail}")).hint(hint);
             }
             Fit::Loose(why) => {
                 view.report("loose-type", &at, format!("{source} into {target}, from {ends}: {why}"));
             }
             Fit::Lacks(fields) => {
-                view.report("missing-field", &at, format!("the objects from {ends} lack what the target names: {fields}"));
+                view.report(
+                    "missing-field",
+                    &at,
+                    format!("the objects from {ends} lack what the target names: {fields}"),
+                );
             }
         }
     }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use serde_json::Value as JsonValue;
 
 use self::view::View;
-use super::{Diagnostic, FlowFile, Flow, LoadError, Severity, Source};
+use super::{Diagnostic, Flow, FlowFile, LoadError, Severity, Source};
 use crate::nodes::Registry;
 
 /// More findings than anybody reads; what is beyond is counted.

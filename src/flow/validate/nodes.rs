@@ -34,7 +34,8 @@ fn duplicates(view: &mut View, list: &str, what: &str) {
         let line = view.source.find(&format!("/{list}/{earlier}/id")).map(|span| view.source.place(span.start).line);
         let at = line.map_or_else(String::new, |line| format!("; the first one is in line {line}"));
         let message = format!("two {what}s have the id {id:?}{at}");
-        view.report("duplicate-id", &format!("/{list}/{position}/id"), message).hint(format!("give each {what} an id of its own"));
+        view.report("duplicate-id", &format!("/{list}/{position}/id"), message)
+            .hint(format!("give each {what} an id of its own"));
     }
 }
 
@@ -100,7 +101,8 @@ fn types(view: &mut View) {
         if node.node_type.is_some() {
             continue;
         }
-        let message = format!("node {:?} has the type {:?}, which this worker does not know", &*node.id, &*node.type_name);
+        let message =
+            format!("node {:?} has the type {:?}, which this worker does not know", &*node.id, &*node.type_name);
         let registry = view.registry;
         let hint = match view.meant(&node.type_name, registry.iter().map(|known| known.name)) {
             Some(name) => format!("did you mean `{name}`?"),

@@ -61,8 +61,10 @@ enum Cause {
 fn torn(flow: &Flow, in_ring: &[bool]) -> Vec<Option<NodeIndex>> {
     let graph = &flow.graph;
     let mut torn = vec![None; flow.nodes.len()];
-    let handled = (0..flow.nodes.len()).filter(|node| graph.links[*node].sources.iter().any(|source| graph.sources[*source].on_failure()));
-    let numbers: HashMap<NodeIndex, usize> = handled.take(OUTCOMES).enumerate().map(|(number, node)| (node, number)).collect();
+    let handled = (0..flow.nodes.len())
+        .filter(|node| graph.links[*node].sources.iter().any(|source| graph.sources[*source].on_failure()));
+    let numbers: HashMap<NodeIndex, usize> =
+        handled.take(OUTCOMES).enumerate().map(|(number, node)| (node, number)).collect();
     if numbers.is_empty() {
         return torn;
     }
@@ -97,7 +99,9 @@ fn torn(flow: &Flow, in_ring: &[bool]) -> Vec<Option<NodeIndex>> {
             }
             need.iter_mut().zip(common.unwrap_or_default()).for_each(|(need, bits)| *need |= bits);
         }
-        torn[node] = (0..numbers.len()).find(|number| need[number / 32] >> (2 * (number % 32)) & 3 == 3).map(|number| tracked[number]);
+        torn[node] = (0..numbers.len())
+            .find(|number| need[number / 32] >> (2 * (number % 32)) & 3 == 3)
+            .map(|number| tracked[number]);
         needs[node] = Some(need);
         for dependent in &graph.links[node].dependents {
             unseen[*dependent] -= 1;
@@ -190,7 +194,8 @@ fn reached(flow: &Flow, allowed: &[bool], torn: &[Option<NodeIndex>]) -> Vec<boo
     let graph = &flow.graph;
     let mut fed = vec![false; graph.targets.len()];
     let mut unfed: Vec<usize> = graph.links.iter().map(|links| links.targets.len()).collect();
-    let mut members: Vec<usize> = graph.links.iter().map(|links| links.members.iter().filter(|member| allowed[**member]).count()).collect();
+    let mut members: Vec<usize> =
+        graph.links.iter().map(|links| links.members.iter().filter(|member| allowed[**member]).count()).collect();
     let mut reached = vec![false; flow.nodes.len()];
     let mut open = Vec::new();
     for node in 0..flow.nodes.len() {
@@ -274,7 +279,11 @@ fn causes(flow: &Flow, in_ring: &[bool], torn: &[Option<NodeIndex>], runs: &Runs
             // Each input comes in some run, and no run brings all.
             Some(target) => {
                 let feeder = flow.graph.sources[flow.graph.targets[*target].edges[0].1].port.node;
-                Cause::Starved { source: feeder, runs: runs.named(|run| runs.reached[run][feeder]), own: runs.named(allowed) }
+                Cause::Starved {
+                    source: feeder,
+                    runs: runs.named(|run| runs.reached[run][feeder]),
+                    own: runs.named(allowed),
+                }
             }
             None => Cause::Told,
         }
@@ -324,7 +333,10 @@ fn report(view: &mut View, never: &[bool], causes: &[Cause]) {
                 "an error port gives a value only when its node fails, the others only when it succeeds; use two nodes",
             ),
             Cause::NeverFails(other) => (
-                format!("node {id:?} never runs: it waits for the failure of node {:?}, which can't fail", name(*other)),
+                format!(
+                    "node {id:?} never runs: it waits for the failure of node {:?}, which can't fail",
+                    name(*other)
+                ),
                 "remove the edge from its error port",
             ),
             Cause::Switch => (
@@ -351,7 +363,8 @@ fn report(view: &mut View, never: &[bool], causes: &[Cause]) {
             Cause::Behind(before) => before,
             _ => root,
         };
-        let message = format!("node {:?} never runs: it waits for node {:?}, which never runs", name(first), name(before));
+        let message =
+            format!("node {:?} never runs: it waits for node {:?}, which never runs", name(first), name(before));
         let more = super::names::listed(nodes.iter().skip(1).map(|node| name(*node)));
         let finding = view.report("unreachable", &at, message);
         if !more.is_empty() {

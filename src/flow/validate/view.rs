@@ -64,12 +64,7 @@ impl<'a> View<'a> {
     }
 
     /// What to write instead of a wrong name.
-    pub fn instead<'n>(
-        &mut self,
-        wrong: &str,
-        what: &str,
-        known: impl IntoIterator<Item = &'n str> + Clone,
-    ) -> String {
+    pub fn instead<'n>(&mut self, wrong: &str, what: &str, known: impl IntoIterator<Item = &'n str> + Clone) -> String {
         match self.meant(wrong, known.clone()) {
             Some(name) => format!("did you mean `{name}`?"),
             None => names::choices(what, known),

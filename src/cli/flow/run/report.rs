@@ -6,8 +6,8 @@ use serde_json::{Value as Json, json};
 use super::show::Seen;
 use super::{brief, payload};
 use crate::cli::output;
-use crate::flow::engine::{End, Outcome};
 use crate::flow::Status;
+use crate::flow::engine::{End, Outcome};
 use crate::nodes::FlowEvent;
 
 /// Names of nodes that are shown.
@@ -61,8 +61,8 @@ impl Ran {
         let event = self.event.as_ref();
         let event = event.map(|event| json!({"name": &*event.name, "payload": payload(&event.payload)}));
         let emitted = self.outcome.emitted.iter();
-        let emitted = emitted
-            .map(|event| json!({"name": &*event.name, "payload": payload(&event.payload), "by": &*event.by}));
+        let emitted =
+            emitted.map(|event| json!({"name": &*event.name, "payload": payload(&event.payload), "by": &*event.by}));
         json!({
             "end": end,
             "why": why,
@@ -95,8 +95,7 @@ impl Ran {
             output::note(format!("{} failed: {}", counted(failed.len()), named(&failed)));
         }
         if self.depth == 0 {
-            let idle: Vec<&str> =
-                self.outcome.nodes.iter().filter(|node| !node.ran).map(|node| &*node.id).collect();
+            let idle: Vec<&str> = self.outcome.nodes.iter().filter(|node| !node.ran).map(|node| &*node.id).collect();
             if !idle.is_empty() {
                 output::note(format!("{} did not run: {}", counted(idle.len()), named(&idle)));
             }
@@ -130,7 +129,10 @@ impl Report {
             output::note("a worker would run the flow again for each emitted event; --children does it here");
         }
         if self.not_run > 0 {
-            output::note(format!("{} events got no run: they are too many, too deep, or the run was stopped", self.not_run));
+            output::note(format!(
+                "{} events got no run: they are too many, too deep, or the run was stopped",
+                self.not_run
+            ));
         }
     }
 }

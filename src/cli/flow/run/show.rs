@@ -160,7 +160,8 @@ impl Show {
 /// What a node's ports give: its outputs; of nodes without any, what they pass on.
 fn outputs(node: &Json) -> Map<String, Json> {
     let ports = || node.get("ports").and_then(Json::as_array).into_iter().flatten();
-    let direction = |port: &Json| port.pointer("/config/direction").and_then(Json::as_str).unwrap_or_default().to_owned();
+    let direction =
+        |port: &Json| port.pointer("/config/direction").and_then(Json::as_str).unwrap_or_default().to_owned();
     let wanted = if ports().any(|port| direction(port) == "output") { "output" } else { "passthrough" };
     let given = ports().filter(|port| direction(port) == wanted).filter_map(|port| {
         let name = port.pointer("/config/id")?.as_str()?;

@@ -210,7 +210,7 @@ fn a_run_tells_of_each_node_and_what_failed() {
     let ran = flow(&["run", "tests/graph/small.json", "--max-concurrency", "1"]);
     assert_eq!((ran.code, ran.out.as_str()), (1, "{}\n"), "{ran:?}");
     recorded("small.run.txt", &without_times(&ran.err));
-    let traced = flow(&["run", "examples/flows/hello-world.json", "--trace", "-i", "name=Ada"]);
+    let traced = flow(&["run", "examples/flows/hello-world.yaml", "--trace", "-i", "name=Ada"]);
     assert_eq!(traced.code, 0);
     recorded("hello.trace.txt", &without_times(&traced.err));
 }
@@ -227,7 +227,7 @@ fn json_has_all_that_is_known_with_whole_values() {
     assert_eq!(known["nodes"][0]["outputs"]["text"], json!(long));
     assert_eq!(known["nodes"][0]["status"], "completed");
     assert!(ran.err.contains("…") && ran.err.lines().all(|line| line.len() < 500), "the display is short: {}", ran.err);
-    let failed = flow(&["run", "examples/flows/handled-error.json", "--json", "-i", "people=0"]);
+    let failed = flow(&["run", "examples/flows/handled-error.yaml", "--json", "-i", "people=0"]);
     let known: Json = serde_json::from_str(&failed.out).unwrap();
     let share = known["nodes"].as_array().unwrap().iter().find(|node| node["id"] == "share").unwrap();
     assert_eq!((failed.code, &share["status"]), (1, &json!("error")));
@@ -237,7 +237,7 @@ fn json_has_all_that_is_known_with_whole_values() {
 
 #[test]
 fn wrong_usage_and_flows_with_errors_end_with_2() {
-    let hello = "examples/flows/hello-world.json";
+    let hello = "examples/flows/hello-world.yaml";
     for (arguments, words) in [
         (&["run", hello, "--input", "nam=Ada"][..], "no input \"nam\"; its inputs: name"),
         (&["run", hello, "--input", "name"], "NAME=VALUE"),
@@ -305,7 +305,7 @@ fn emitted_events_start_runs_where_that_is_asked_for_and_no_more_than_fit() {
 
 #[test]
 fn a_time_limit_and_a_signal_end_the_run() {
-    let slow = ["run", "examples/flows/parallel.json", "--input", "duration=60000"];
+    let slow = ["run", "examples/flows/parallel.yaml", "--input", "duration=60000"];
     let limited = flow(&[&slow[..], &["--timeout", "50ms"]].concat());
     assert_eq!(limited.code, 1, "{limited:?}");
     assert!(limited.err.contains("the time limit of 50ms is over"), "{limited:?}");

@@ -40,7 +40,9 @@ fn root() -> PathBuf {
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
-    let wanted = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "json" || extension == "yaml");
+    let wanted = |path: &PathBuf| {
+        path.extension().is_some_and(|extension| ["json", "yaml", "toml"].iter().any(|wanted| extension == *wanted))
+    };
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(wanted).collect();
     files.sort();
@@ -115,8 +117,8 @@ fn flows_that_run_have_no_errors() {
     let mut registry = Registry::standard();
     registry.register(STREAM_SOURCE);
     let mut with_errors = BTreeSet::new();
-    let mut look = |name: &str, text: &str| {
-        let checked = check(&FlowFile::read("flow.json", text, &registry), &registry);
+    let mut look = |name: &str, file: &str, text: &str| {
+        let checked = check(&FlowFile::read(file, text, &registry), &registry);
         let errors = checked.findings.iter().filter(|finding| finding.severity == Severity::Error);
         let errors: Vec<String> = errors.map(|finding| finding.message.clone()).collect();
         if !errors.is_empty() {
@@ -125,7 +127,8 @@ fn flows_that_run_have_no_errors() {
         }
     };
     for file in files(&root().join("examples/flows")) {
-        look(file.file_stem().unwrap().to_str().unwrap(), &std::fs::read_to_string(&file).unwrap());
+        let name = file.file_stem().unwrap().to_str().unwrap();
+        look(name, file.to_str().unwrap(), &std::fs::read_to_string(&file).unwrap());
     }
     let recorded = root().join("../shared/conformance");
     let recorded = std::env::var_os("FIREFLOW_CONFORMANCE").map_or(recorded, PathBuf::from);
@@ -133,12 +136,12 @@ fn flows_that_run_have_no_errors() {
     let complete = folders.iter().all(|folder| folder.is_dir());
     for file in folders.iter().filter(|folder| folder.is_dir()).flat_map(|folder| files(folder)) {
         let case = Case::load(&file).unwrap();
-        look(&case.name, &case.flow.to_string());
+        look(&case.name, "flow.json", &case.flow.to_string());
     }
     for file in files(&root().join("tests/cases/golden")) {
         let case: Json = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
         if case["flow"].is_object() {
-            look(file.file_stem().unwrap().to_str().unwrap(), &case["flow"].to_string());
+            look(file.file_stem().unwrap().to_str().unwrap(), "flow.json", &case["flow"].to_string());
         }
     }
     if complete {
@@ -184,7 +187,7 @@ fn editors_get_findings_as_a_list() {
     let lines: Vec<i64> = written.iter().map(|finding| finding["line"].as_i64().unwrap()).collect();
     assert_eq!(lines, [10, 14, 16, 17], "by place");
     assert!(written.iter().all(|finding| finding["severity"] == "error"));
-    let none = validate(&["--json", "../../examples/flows/hello-world.json"]);
+    let none = validate(&["--json", "../../examples/flows/hello-world.yaml"]);
     assert_eq!((none.status.code(), out(&none).trim()), (Some(0), "[]"));
 }
 

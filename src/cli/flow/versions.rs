@@ -53,7 +53,8 @@ pub(super) fn plan(
             _ => Ok(Plan::Create),
         };
     };
-    let same_owner = owner.is_none_or(|owner| row.owner.as_deref() == Some(owner));
+    // An owner that the document names is compared with the rest of it.
+    let same_owner = document.owner.is_some() || owner.is_none_or(|owner| row.owner.as_deref() == Some(owner));
     if same_owner && says_the_same(document, &row.data, registry) {
         return Ok(Plan::Keep(row.version));
     }

@@ -4,8 +4,8 @@
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 
-use crate::flow::Value;
 use crate::flow::model::{EXECUTE, Edge, Flow, Node, Port, PortConfig, PortKind, PortRef, SYSTEM_PORTS, Step};
+use crate::flow::{Value, ports};
 
 /// Something that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,6 +152,18 @@ fn entering(flow: &Flow) -> IndexMap<(usize, usize), Vec<(String, Box<[Step]>)>>
     let mut found: IndexMap<_, Vec<_>> = IndexMap::new();
     for Edge { from, to, .. } in &flow.edges {
         found.entry((to.node, to.port)).or_default().push((place(flow, from), to.path.clone()));
+    }
+    const MANY: usize = 200;
+    for ((node, port), edges) in found.iter_mut().filter(|(_, edges)| edges.len() <= MANY) {
+        // Edges into parts that are there and apart from each other don't get in each other's way.
+        let value = &flow.nodes[*node].ports[*port].value;
+        let there = edges.iter().all(|(_, path)| !matches!(ports::read(value, path), Value::Undefined));
+        let apart = edges.iter().all(|(_, path)| {
+            edges.iter().all(|(_, other)| path == other || !(other.starts_with(path) || path.starts_with(other)))
+        });
+        if there && apart {
+            edges.sort_by_cached_key(|(_, path)| format!("{path:?}"));
+        }
     }
     found
 }

@@ -13,7 +13,7 @@ use crate::nodes::PortSpec;
 const MAX_HOPS: usize = 16;
 
 /// Keys of a configuration that a declared type takes the place of.
-const STRUCTURE: [&str; 6] = ["schema", "itemConfig", "underlyingType", "options", "secretType", "defaultValue"];
+const STRUCTURE: [&str; 5] = ["schema", "itemConfig", "underlyingType", "options", "secretType"];
 
 /// A root port of a node, in the making.
 pub(super) struct Root<'a, 't> {
@@ -71,8 +71,11 @@ impl Links<'_> {
         config.insert("nodeId".into(), Json::Null); // its place; the id comes with the node
         let mut class = root.class.map(|(_, spec)| parsed(spec)).unwrap_or_default();
         if let Some(declared) = root.declared {
-            if declared.config.contains_key("type") {
+            if let Some(name) = declared.config.get("type") {
                 STRUCTURE.iter().for_each(|key| drop(class.shift_remove(*key)));
+                if class.get("type").is_some_and(|own| own != name) {
+                    class.shift_remove("defaultValue");
+                }
             }
             class.extend(declared.config.clone());
         }

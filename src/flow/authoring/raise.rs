@@ -1,7 +1,7 @@
 //! A stored flow as a file. What is written is lowered again and compared; where the short form says something else than
 //! what is stored, the longer one is taken.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::{Map, Value as Json, json};
 
@@ -30,18 +30,22 @@ impl Raised {
     }
 }
 
-/// How a port is written.
-#[derive(Default)]
-struct Ways {
-    /// Ports whose edges are listed, in place of standing in their value.
-    listed: HashSet<(usize, String)>,
-    /// Ports whose type is written out.
-    explicit: HashSet<(usize, String)>,
-    /// Ports whose value is written out, also where it looks like the default.
-    valued: HashSet<(usize, String)>,
-    /// Whether typed inputs stand for the first nodes.
-    unfolded: bool,
+/// What is written longer than it might be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    /// No typed inputs stand for the first nodes.
+    Unfolded,
+    /// The port's type is written out.
+    Explicit,
+    /// Its value is written out, also where it looks like the default.
+    Valued,
+    /// Its edges are listed, in place of standing in its value.
+    Listed,
 }
+
+/// What is written longer, by node and port.
+#[derive(Clone, Default)]
+struct Ways(BTreeSet<(Way, usize, String)>);
 
 /// Write a stored flow as a file.
 ///
@@ -49,6 +53,7 @@ struct Ways {
 /// It can't be loaded at all.
 pub fn raise(stored: &Json, registry: &Registry) -> Result<Raised, LoadError> {
     const PASSES: usize = 6;
+    const TRIALS: usize = 64;
     let loaded = Flow::load(stored, registry)?;
     let flow = &loaded.flow;
     let mut losses: Vec<String> =
@@ -62,59 +67,58 @@ pub fn raise(stored: &Json, registry: &Registry) -> Result<Raised, LoadError> {
         spots: layout::spots(&groups, &between),
     };
     let mut ways = Ways::default();
-    for pass in 0.. {
-        let mut lost = Vec::new();
-        let document = raiser.document(&ways, &mut lost);
-        let text = write::yaml(&document);
-        let found = match lower("", &text, Syntax::Yaml, registry) {
-            Ok(lowered) => match Flow::load(&lowered.data, registry) {
-                Ok(again) => differences(flow, &again.flow),
-                Err(error) => {
-                    losses.push(error.to_string());
-                    Vec::new()
-                }
-            },
-            Err(found) => {
-                // Names that no reference can hold, and the like.
-                losses.extend(found.iter().map(|found| found.message.clone()));
-                Vec::new()
+    let mut found = raiser.compare(&ways, registry);
+    for _ in 0..PASSES {
+        let Ok(differences) = &found else { break };
+        if differences.is_empty() || !ways.learn(differences, flow.inputs.len()) {
+            break;
+        }
+        found = raiser.compare(&ways, registry);
+    }
+    let same = |found: &Result<Vec<Difference>, _>| found.as_ref().is_ok_and(Vec::is_empty);
+    if same(&found) {
+        // What was written longer only because of something else may be short again.
+        for way in ways.0.clone().iter().take(TRIALS) {
+            let mut tried = ways.clone();
+            tried.0.remove(way);
+            if same(&raiser.compare(&tried, registry)) {
+                ways = tried;
             }
-        };
-        if found.is_empty() || pass == PASSES || !ways.learn(&found) {
-            losses.extend(found.iter().map(|difference| raiser.describe(difference)));
-            losses.append(&mut lost);
-            losses.dedup();
-            return Ok(Raised { document, losses });
         }
     }
-    unreachable!("the loop ends at its last pass")
+    let document = raiser.document(&ways, &mut losses);
+    losses.extend(match found {
+        Ok(differences) => differences.iter().map(|difference| raiser.describe(difference)).collect(),
+        Err(messages) => messages,
+    });
+    losses.dedup();
+    Ok(Raised { document, losses })
 }
 
 impl Ways {
+    fn has(&self, way: Way, node: usize, port: &str) -> bool {
+        self.0.contains(&(way, node, port.to_owned()))
+    }
+
     /// Write what differs in another way. False: there is none left.
-    fn learn(&mut self, found: &[Difference]) -> bool {
-        let mut learned = false;
+    fn learn(&mut self, found: &[Difference], inputs: usize) -> bool {
+        let before = self.0.len();
         for difference in found {
-            let (node, port) = match (difference.node, &difference.port) {
-                (Some(node), Some(port)) => (node, port.clone()),
-                _ => {
-                    learned |= !std::mem::replace(&mut self.unfolded, true);
-                    continue;
-                }
+            let node = difference.node.unwrap_or(0);
+            if node < inputs || difference.port.is_none() {
+                self.0.insert((Way::Unfolded, 0, String::new()));
+            }
+            let Some(port) = &difference.port else { continue };
+            let ways = match difference.what {
+                What::Config => [Way::Explicit, Way::Explicit],
+                What::Value => [Way::Valued, Way::Listed],
+                _ => [Way::Listed, Way::Explicit],
             };
-            let place = (node, port);
-            let unfold = !self.unfolded;
-            learned |= match difference.what {
-                What::Config => self.explicit.insert(place),
-                What::Value => self.valued.insert(place.clone()) || self.listed.insert(place),
-                What::Edges => self.listed.insert(place.clone()) || self.explicit.insert(place),
-                _ => false,
-            };
-            if unfold && difference.what == What::Config {
-                self.unfolded = true;
+            if !self.0.insert((ways[0], node, port.clone())) {
+                self.0.insert((ways[1], node, port.clone()));
             }
         }
-        learned
+        self.0.len() > before
     }
 }
 
@@ -181,6 +185,15 @@ struct Raiser<'a> {
 }
 
 impl Raiser<'_> {
+    /// What is different when the file is lowered again; or why it can't be.
+    fn compare(&self, ways: &Ways, registry: &Registry) -> Result<Vec<Difference>, Vec<String>> {
+        let text = write::yaml(&self.document(ways, &mut Vec::new()));
+        let lowered = lower("", &text, Syntax::Yaml, registry);
+        let lowered = lowered.map_err(|found| found.into_iter().map(|found| found.message).collect::<Vec<_>>())?;
+        let again = Flow::load(&lowered.data, registry).map_err(|error| vec![error.to_string()])?;
+        Ok(differences(self.flow, &again.flow))
+    }
+
     fn document(&self, ways: &Ways, lost: &mut Vec<String>) -> Object {
         let flow = self.flow;
         let mut document = Object::new();
@@ -229,7 +242,7 @@ impl Raiser<'_> {
         if !more.is_empty() {
             document.insert("metadata".into(), more.into());
         }
-        let folded = if ways.unfolded { 0 } else { self.folded() };
+        let folded = if ways.has(Way::Unfolded, 0, "") { 0 } else { self.folded() };
         let described = |what: &str, name: &str| -> Option<Json> {
             metadata.get(what)?.get(name)?.get("description").filter(|text| text.is_string()).cloned()
         };
@@ -323,20 +336,19 @@ impl Raiser<'_> {
         let (mut inputs, mut ports) = (Object::new(), Object::new());
         for (position, port) in node.ports.iter().enumerate().skip(SYSTEM_PORTS.len()) {
             let key = port.config.key.to_string();
-            let place = (index, key.clone());
             let class = node.node_type.and_then(|known| known.ports.iter().find(|spec| spec.key == key));
-            let explicit = ways.explicit.contains(&place) || (class.is_none());
+            let explicit = ways.has(Way::Explicit, index, &key) || (class.is_none());
             let mut declared = match (explicit, class) {
                 (true, _) => describe::root(&port.config, class),
                 (false, Some(spec)) => plain_extras(&port.config.raw, spec),
                 (false, None) => Object::new(),
             };
             let gives_only = port.config.direction == crate::flow::model::Direction::Output;
-            let value = self.value(port, class, ways.valued.contains(&place));
-            if matches!(port.value, Value::Undefined) && ways.valued.contains(&place) {
+            let value = self.value(port, class, ways.has(Way::Valued, index, &key));
+            if matches!(port.value, Value::Undefined) && ways.has(Way::Valued, index, &key) {
                 declared.insert("default".into(), Json::Null);
             }
-            let inline = self.inputs_of(index, position, value, ways.listed.contains(&place), listed);
+            let inline = self.inputs_of(index, position, value, ways.has(Way::Listed, index, &key), listed);
             match inline {
                 Some(value) if gives_only && !has_reference(&value) => {
                     declared.insert("value".into(), unescaped(value));
@@ -434,7 +446,7 @@ impl Raiser<'_> {
             lost.push(format!("node {}: no flag says whether it runs, which counts as false", self.names[index]));
         }
         let runs = runs.unwrap_or(false);
-        let listed_only = ways.listed.contains(&(index, SYSTEM_PORTS[EXECUTE].to_owned()));
+        let listed_only = ways.has(Way::Listed, index, SYSTEM_PORTS[EXECUTE]);
         let edges = self.inputs_of(index, EXECUTE, None, listed_only, listed);
         match (runs, edges) {
             (true, edges) => edges,

@@ -6,9 +6,6 @@ use super::{document, types};
 use crate::flow::model::{Direction, Json as Object};
 use crate::nodes::{NodeType, PortSpec, Registry};
 
-/// Where the schema is published.
-const ID: &str = "https://fireflow.invalid/flow.schema.json";
-
 /// The schema, draft 7: what editors know best.
 pub fn schema(registry: &Registry) -> Json {
     let mut node = object("A node: one step of the flow.", node_keys());
@@ -18,7 +15,6 @@ pub fn schema(registry: &Registry) -> Json {
     let names = r"^[\p{L}\p{N}_-]+$";
     let mut flow = object("A flow as people write it: docs/authoring.md.", flow_keys());
     flow["$schema"] = "http://json-schema.org/draft-07/schema#".into();
-    flow["$id"] = ID.into();
     flow["title"] = "Fireflow flow".into();
     flow["required"] = json!(["id"]);
     flow["properties"]["nodes"] = json!({

@@ -84,6 +84,8 @@ struct Reader {
     root: Option<Tree>,
     /// Values by anchor, each with the number of values that it holds.
     anchors: HashMap<usize, (Tree, usize)>,
+    /// How many values the anchors hold together.
+    held: usize,
     count: usize,
     findings: Vec<Diagnostic>,
 }
@@ -167,6 +169,11 @@ impl Reader {
     /// Put a finished value where it belongs.
     fn finish(&mut self, tree: Tree, anchor: usize, size: usize) -> Result<(), Stop> {
         if anchor != 0 {
+            self.held = self.held.saturating_add(size);
+            if self.held > MAX_VALUES {
+                let message = format!("the file's anchors hold more than {MAX_VALUES} values");
+                return self.stop("too-large", &message, tree.span);
+            }
             self.anchors.insert(anchor, (tree.clone(), size));
         }
         let depth = self.open.len();
@@ -303,6 +310,9 @@ mod tests {
             tower.push_str(&format!("a{level}: &a{level} [*a{}]\n", level - 1));
         }
         assert_eq!(read(&tower).unwrap_err()[0].code, "too-deep");
+        let nested = format!("[{}]", vec!["1"; 5000].join(","));
+        let anchors: String = (0..60).map(|level| format!("[&a{level} ")).collect();
+        assert_eq!(read(&format!("{anchors}{nested}{}", "]".repeat(60))).unwrap_err()[0].code, "too-large");
         for opening in ["[", "- ", "{a: "] {
             let findings = read(&opening.repeat(100_000)).unwrap_err();
             assert!(["too-deep", "syntax"].contains(&findings[0].code), "{findings:?}");

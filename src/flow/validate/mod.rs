@@ -1,4 +1,4 @@
-//! Errors in a flow, found before it runs. One file a family of checks; all of them look at the same [`View`].
+//! Errors in a flow, found before it runs. One file a family of checks; all of them look at the same view of it.
 //!
 //! A false alarm on a flow that works is worse than a miss: what depends on what arrives at run time is not judged, or
 //! is a warning.
@@ -60,7 +60,7 @@ pub fn check(file: &FlowFile, registry: &Registry) -> Checked {
         // Errors stay, so that what is cut off never makes a bad flow look good.
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         findings.truncate(MOST);
-        findings.sort_by(|a, b| place(a).cmp(&place(b)));
+        findings.sort_by_key(place);
     }
     Checked { flow, findings, left_out }
 }

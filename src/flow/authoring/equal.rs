@@ -63,9 +63,9 @@ pub(super) fn differences(one: &Flow, other: &Flow) -> Vec<Difference> {
                 note(Some(index), Some(key), What::Edges);
             }
         }
-        for system in 0..SYSTEM_PORTS.len() {
+        for (system, name) in SYSTEM_PORTS.iter().enumerate() {
             if edges.get(&(index, system)) != other_edges.get(&(index, system)) {
-                note(Some(index), Some(SYSTEM_PORTS[system]), What::Edges);
+                note(Some(index), Some(name), What::Edges);
             }
         }
         let more = b.ports.iter().skip(SYSTEM_PORTS.len()).find(|port| a.port_index(&port.config.key).is_none());
@@ -144,12 +144,17 @@ fn same_config(a: &PortConfig, b: &PortConfig, standing: Standing) -> bool {
 }
 
 fn same_value(a: &Value, b: &Value) -> bool {
-    matches!(a, Value::Undefined) == matches!(b, Value::Undefined) && a.to_json().to_string() == b.to_json().to_string()
+    // As texts: the order of fields counts.
+    let texts = [a, b].map(|value| (matches!(value, Value::Undefined), value.to_json().to_string()));
+    texts[0] == texts[1]
 }
 
+/// Where an edge comes from, and where below a root port it leads.
+type Entering = (String, Box<[Step]>);
+
 /// The edges that enter each root port, in order: where from, and where to below it.
-fn entering(flow: &Flow) -> IndexMap<(usize, usize), Vec<(String, Box<[Step]>)>> {
-    let mut found: IndexMap<_, Vec<_>> = IndexMap::new();
+fn entering(flow: &Flow) -> IndexMap<(usize, usize), Vec<Entering>> {
+    let mut found: IndexMap<_, Vec<Entering>> = IndexMap::new();
     for Edge { from, to, .. } in &flow.edges {
         found.entry((to.node, to.port)).or_default().push((place(flow, from), to.path.clone()));
     }

@@ -1,5 +1,7 @@
 //! Every finding of the form, as a person sees it.
 
+use proptest::prelude::*;
+
 use super::{Syntax, lower};
 use crate::flow::Source;
 use crate::nodes::Registry;
@@ -198,4 +200,35 @@ fn types() {
         node(&format!("    ports: {{a: 'string{}'}}", "[]".repeat(17))),
         ["f:6:16: the type nests too deeply [bad-type]"]
     );
+}
+
+proptest! {
+    /// Whatever stands in a file, reading it ends with a flow or with findings that have their place in it.
+    #[test]
+    fn broken_files_are_found_out(edits in prop::collection::vec((any::<prop::sample::Index>(), 0..3_usize, "[-a-z0-9$.|>:{}\\[\\], \\n\"'&*#éß\\t=]{0,6}"), 1..6)) {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/flows");
+        for (file, syntax) in [("order-desk.yaml", Syntax::Yaml), ("worker-status.toml", Syntax::Toml)] {
+            let mut text: Vec<char> = std::fs::read_to_string(folder.join(file)).unwrap().chars().collect();
+            for (place, gone, new) in &edits {
+                let at = place.index(text.len());
+                let end = (at + gone).min(text.len());
+                text.splice(at..end, new.chars());
+            }
+            let text: String = text.into_iter().collect();
+            match lower("f", &text, syntax, &Registry::standard()) {
+                Ok(lowered) => {
+                    for (index, _) in lowered.data["nodes"].as_array().unwrap().iter().enumerate() {
+                        let span = lowered.source.find(&format!("/nodes/{index}/type")).unwrap();
+                        prop_assert!(text.get(span).is_some());
+                    }
+                }
+                Err(found) => {
+                    prop_assert!(!found.is_empty());
+                    for found in found {
+                        prop_assert!(found.span.is_none_or(|span| text.get(span).is_some()), "{}", found.message);
+                    }
+                }
+            }
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod infer;
 mod layout;
 mod links;
 mod lower;
+mod names;
 mod raise;
 mod reading;
 mod reference;
@@ -24,6 +25,7 @@ mod tests;
 mod toml;
 mod tree;
 mod types;
+mod words;
 mod write;
 mod yaml;
 

@@ -114,3 +114,81 @@ fn each_part_has_its_place_in_the_file() {
     assert_eq!(at("/metadata/outputs/answer/portId"), "answer");
     assert_eq!(at("/nodes/5/ports/1/value/total"), "$total.num");
 }
+
+#[test]
+fn the_flows_in_the_documentation_are_flows() {
+    let mut checked = 0;
+    for file in ["README.md", "docs/authoring.md"] {
+        let text = std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        for (fence, syntax) in [("```yaml\n", Syntax::Yaml), ("```toml\n", Syntax::Toml)] {
+            let blocks = text.split(fence).skip(1).filter_map(|rest| rest.split("```").next());
+            for block in blocks.filter(|block| block.starts_with("id")) {
+                let lowered = lower(file, block, syntax, &Registry::standard());
+                let data = lowered.unwrap_or_else(|found| panic!("{file}: {found:#?}")).data;
+                assert_eq!(Flow::load(&data, &Registry::standard()).unwrap().problems, []);
+                checked += 1;
+            }
+        }
+    }
+    assert_eq!(checked, 3);
+}
+
+#[test]
+fn types_follow_from_values_and_edges_unless_they_are_said() {
+    let data = lowered(
+        "\
+id: x
+nodes:
+  who: {type: TextNode}
+  parts:
+    type: ObjectNode
+    inputs: {object: {name: $who, size: 4, on: true, deep: {list: [1, 2], mixed: [1, a]}, nothing: null}}
+  open:
+    type: JsonYamlDeserializerNode
+    inputs: {inputString: $parts.object.name}
+  route: {type: SwitchNode, inputs: {input: $open.deserializedObject.kind}}
+  said:
+    type: ObjectNode
+    when: $route.caseObject.low
+    ports: {object: {fields: {a: 'number[]', b: {type: enum, options: [x, y], default: y}, c: {type: number, default: null}}}}
+    inputs: {object: {a: [1], beyond: 5}}
+  other: {type: OfAnotherWorker, inputs: {flag: true, from: $who}, ports: {key: {type: secret, secret: openai}}}
+edges:
+  - other.result -> parts.object.late
+  - who.text -> said.object.beyond
+",
+    )
+    .data;
+    let types = |node: &str, key: &str| port(&data, node, key)["config"].clone();
+    let fields = &types("parts", "object")["schema"]["properties"];
+    let names = ["name", "size", "on", "deep", "nothing", "late"].map(|name| fields[name]["type"].clone());
+    assert_eq!(names, ["string", "number", "boolean", "object", "any", "any"].map(Json::from));
+    assert_eq!(fields["deep"]["schema"]["properties"]["list"]["itemConfig"], json!({"type": "number"}));
+    assert_eq!(fields["deep"]["schema"]["properties"]["mixed"]["itemConfig"], json!({"type": "any"}));
+    assert_eq!(
+        types("open", "deserializedObject")["underlyingType"]["schema"]["properties"],
+        json!({"kind": {"type": "string", "key": "kind", "defaultValue": ""}})
+    );
+    let low = json!({"low": {"type": "boolean", "key": "low", "defaultValue": false}});
+    assert_eq!(types("route", "caseObject")["schema"]["properties"], low);
+    assert_eq!(
+        types("said", "object")["schema"]["properties"],
+        json!({
+            "a": {"type": "array", "itemConfig": {"type": "number"}, "key": "a", "defaultValue": []},
+            "b": {
+                "type": "enum", "key": "b", "defaultValue": "y",
+                "options": [
+                    {"id": "x", "type": "string", "defaultValue": "x"},
+                    {"id": "y", "type": "string", "defaultValue": "y"},
+                ],
+            },
+            "c": {"type": "number", "key": "c"},
+        })
+    );
+    let other = ["flag", "from", "key", "result"].map(|key| {
+        let config = types("other", key);
+        (config["type"].clone(), config["direction"].clone())
+    });
+    let kinds = [("boolean", "input"), ("string", "input"), ("secret", "passthrough"), ("any", "output")];
+    assert_eq!(other, kinds.map(|(kind, direction)| (Json::from(kind), Json::from(direction))));
+}

@@ -63,7 +63,7 @@ async fn tables(database: &TestDatabase) -> i64 {
 #[tokio::test]
 async fn every_command_explains_itself_and_wrong_usage_ends_with_2() {
     let nowhere = "postgres://127.0.0.1:1/nowhere";
-    let commands: [&[&str]; 10] = [
+    let commands: [&[&str]; 13] = [
         &["run"],
         &["dev"],
         &["migrate"],
@@ -74,6 +74,9 @@ async fn every_command_explains_itself_and_wrong_usage_ends_with_2() {
         &["flow", "pull"],
         &["flow", "convert"],
         &["flow", "list"],
+        &["flow", "validate"],
+        &["flow", "graph"],
+        &["flow", "run"],
     ];
     let help = done(nowhere, &["--help"]).await;
     for command in commands {
@@ -185,10 +188,10 @@ async fn pushed_flows_are_listed_and_a_bad_file_stores_nothing() {
     let hello = hello(folder.path());
     let no_id = json!({"metadata": {"name": "x"}, "nodes": [], "edges": []}).to_string();
     for (name, text, parts) in [
-        ("broken.json", "{\n  \"id\": \"x\",\n  \"nodes\": [,]\n}", &["not valid JSON", "line 3 column 13"][..]),
-        ("list.json", "[1]", &["not a flow"]),
-        ("shape.json", r#"{"id": "x", "nodes": 7}"#, &["not a flow", "`nodes` must be a list"]),
-        ("nameless.json", &no_id, &["has no id"]),
+        ("broken.json", "{\n  \"id\": \"x\",\n  \"nodes\": [,]\n}", &["error[syntax]", "broken.json:3:13"][..]),
+        ("list.json", "[1]", &["error[not-a-flow]", "a flow is a JSON object"]),
+        ("shape.json", r#"{"id": "x", "nodes": 7}"#, &["error[not-a-flow]", "`nodes` must be a list"]),
+        ("nameless.json", &no_id, &["error[no-id]", "has no id"]),
     ] {
         let file = written(folder.path(), name, text);
         let refused = run(&url, &["flow", "push", &hello, &file]).await;
@@ -204,7 +207,15 @@ async fn pushed_flows_are_listed_and_a_bad_file_stores_nothing() {
 
     let dangling = FlowBuilder::new("dangling").node("a", "TextNode", &[]).edge(("a", "text"), ("gone", "text"));
     let dangling = written(folder.path(), "dangling.json", &dangling.build().to_string());
-    let pushed = done(&url, &["flow", "push", "--json", &hello, &dangling]).await;
+    let refused = run(&url, &["flow", "push", "--json", &hello, &dangling]).await;
+    assert_eq!((refused.code, refused.out.as_str()), (1, ""), "{refused:?}");
+    for part in ["error[unknown-node]", "dangling.json:1:", "nothing is stored", "--no-validate"] {
+        assert!(refused.err.contains(part), "{part}: {refused:?}");
+    }
+    assert_eq!(done(&url, &["flow", "list", "--json"]).await.json(), json!([]));
+    let no_form = written(folder.path(), "no-form.json", "[1]");
+    assert_eq!(run(&url, &["flow", "push", "--no-validate", &no_form]).await.code, 1);
+    let pushed = done(&url, &["flow", "push", "--no-validate", "--json", &hello, &dangling]).await;
     assert_eq!(
         pushed.json(),
         json!([
@@ -212,7 +223,12 @@ async fn pushed_flows_are_listed_and_a_bad_file_stores_nothing() {
             {"id": "dangling", "version": 1, "changed": true, "warnings": 1},
         ])
     );
-    assert!(pushed.err.contains("warning: ") && pushed.err.contains("dangling.json: edge dropped"), "{pushed:?}");
+    assert!(pushed.err.contains("error[unknown-node]"), "{pushed:?}");
+    let loose =
+        FlowBuilder::new("loose").node("a", "ArrayFirstNode", &[]).node("b", "TextNode", &[("text", json!(""))]);
+    let loose = loose.edge(("a", "element"), ("b", "text")).build().to_string();
+    let warned = done(&url, &["flow", "push", &written(folder.path(), "loose.json", &loose)]).await;
+    assert!(warned.err.contains("warning[loose-type]") && warned.out.starts_with("loose version 1"), "{warned:?}");
     let again = done(&url, &["flow", "push", &hello]).await.out;
     assert!(again.starts_with("hello-world version 1") && again.ends_with("(unchanged)\n"), "{again}");
     let mut changed: Json = serde_json::from_str(&std::fs::read_to_string(&hello).unwrap()).unwrap();
@@ -224,7 +240,7 @@ async fn pushed_flows_are_listed_and_a_bad_file_stores_nothing() {
     assert_eq!(summary(0), [json!("hello-world"), json!("A greeting"), json!(2), json!(1), json!("tests")]);
     assert_eq!(summary(1), [json!("dangling"), json!("dangling"), json!(1), json!(1), json!("tests")]);
     let table = done(&url, &["flow", "list"]).await;
-    assert_eq!(table.out.lines().count(), 3, "{table:?}");
+    assert_eq!(table.out.lines().count(), 4, "{table:?}");
     assert!(table.out.starts_with(" ID") || table.out.starts_with("ID"), "{table:?}");
 }
 

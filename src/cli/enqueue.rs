@@ -165,7 +165,8 @@ async fn find(settings: &Settings, database: &Database, flow: &str) -> anyhow::R
     }
 }
 
-fn read_input(input: &str) -> anyhow::Result<(String, Json)> {
+/// `NAME=VALUE`; the value is JSON, or else a text, and `@FILE` reads it from a file.
+pub(super) fn read_input(input: &str) -> anyhow::Result<(String, Json)> {
     let Some((name, value)) = input.split_once('=') else { bail!("--input {input}: expected NAME=VALUE") };
     let value = match value.strip_prefix('@') {
         Some(file) => std::fs::read_to_string(file).with_context(|| format!("--input {name}: can't read {file}"))?,

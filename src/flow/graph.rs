@@ -167,6 +167,37 @@ fn walk<'a>(
     }
 }
 
+impl Flow {
+    /// Whether a node waits for an event.
+    pub(super) fn is_listener(&self, node: NodeIndex) -> bool {
+        is_listener(&self.nodes[node])
+    }
+
+    /// By node: whether it is its own parent, over others or directly.
+    pub(super) fn parent_rings(&self) -> Vec<bool> {
+        let mut inside = vec![false; self.nodes.len()];
+        let mut walk_of = vec![usize::MAX; self.nodes.len()];
+        for start in 0..self.nodes.len() {
+            let mut at = Some(start);
+            while let Some(node) = at.filter(|node| walk_of[*node] == usize::MAX) {
+                walk_of[node] = start;
+                at = self.nodes[node].parent;
+            }
+            // The way came back to itself, and not to one that was walked before.
+            while let Some(node) = at.filter(|node| walk_of[*node] == start && !inside[*node]) {
+                inside[node] = true;
+                at = self.nodes[node].parent;
+            }
+        }
+        inside
+    }
+
+    /// The event that a listener is stored with; unnamed ones have none.
+    pub(super) fn event_name(&self, node: NodeIndex) -> Option<&str> {
+        event_name(&self.nodes[node])
+    }
+}
+
 /// Whether events are bound by this node.
 pub(super) fn is_listener(node: &Node) -> bool {
     matches!(node.type_name.as_ref(), "EventListenerNode" | "EventListenerNodeV2")

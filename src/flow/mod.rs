@@ -3,10 +3,13 @@
 pub mod authoring;
 pub mod cases;
 mod diagnostic;
+pub mod draw;
 pub mod engine;
 pub mod events;
+mod file;
 mod graph;
 mod io;
+mod json_spans;
 pub mod model;
 pub mod number;
 pub mod ports;
@@ -16,10 +19,12 @@ mod source;
 mod stored;
 pub mod stream;
 pub mod text;
+pub mod validate;
 pub mod value;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use events::{Creation, Event, EventKind};
+pub use file::{FlowFile, syntax};
 pub use io::{Input, UnknownInput};
 pub use model::{Flow, Status};
 pub use problems::{LoadError, Problem, ProblemKind};

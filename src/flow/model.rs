@@ -212,6 +212,8 @@ pub(super) struct Port {
 
 /// A node as stored.
 pub(super) struct Node {
+    /// Its place in the stored list, where nodes that could not be used have places as well.
+    pub position: usize,
     pub id: Arc<str>,
     pub type_name: Arc<str>,
     pub category: Arc<str>,
@@ -245,6 +247,8 @@ impl Node {
 /// An edge between two ports that exist.
 #[derive(Clone, Debug)]
 pub(super) struct Edge {
+    /// Its place in the stored list, where edges that could not be used have places as well.
+    pub position: usize,
     pub from: PortRef,
     pub to: PortRef,
     /// The edge as events show it, in JSON.

@@ -17,13 +17,19 @@ pub struct Place {
 pub struct Source {
     name: String,
     text: String,
+    /// Where the lines begin.
+    lines: Vec<usize>,
+    /// Every byte is a character, so that columns need no counting; a flow may be one very long line.
+    ascii: bool,
     spans: HashMap<String, Range<usize>>,
 }
 
 impl Source {
     /// A text, with nothing marked in it; the name is that of its file.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Source {
-        Source { name: name.into(), text: text.into(), spans: HashMap::new() }
+        let text = text.into();
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Source { name: name.into(), ascii: text.is_ascii(), text, lines, spans: HashMap::new() }
     }
 
     /// The file's name.
@@ -37,8 +43,9 @@ impl Source {
     }
 
     /// Note which bytes say what stands at a JSON pointer into the stored document (`/nodes/3/ports/0/value`).
-    pub fn mark(&mut self, pointer: impl Into<String>, span: Range<usize>) {
-        self.spans.insert(pointer.into(), span);
+    /// What was noted for it before is given back.
+    pub fn mark(&mut self, pointer: impl Into<String>, span: Range<usize>) -> Option<Range<usize>> {
+        self.spans.insert(pointer.into(), span)
     }
 
     /// The bytes for a JSON pointer: its own, or those of the nearest part around it that is marked.
@@ -52,20 +59,27 @@ impl Source {
         }
     }
 
+    /// The byte at which a line begins; the text's end where there is no such line.
+    pub fn line_start(&self, number: usize) -> usize {
+        number.checked_sub(1).and_then(|index| self.lines.get(index)).copied().unwrap_or(self.text.len())
+    }
+
     /// Line and column of a byte.
     pub fn place(&self, offset: usize) -> Place {
         let mut offset = offset.min(self.text.len());
         while !self.text.is_char_boundary(offset) {
             offset -= 1;
         }
-        let before = &self.text[..offset];
-        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Place { line: before.matches('\n').count() + 1, column: before[start..].chars().count() + 1 }
+        let line = self.lines.partition_point(|start| *start <= offset).max(1);
+        let start = self.lines.get(line - 1).copied().unwrap_or_default();
+        let before = if self.ascii { offset - start } else { self.text[start..offset].chars().count() };
+        Place { line, column: before + 1 }
     }
 
     /// A line's text, without its end; empty where there is none.
     pub fn line(&self, number: usize) -> &str {
-        number.checked_sub(1).and_then(|index| self.text.lines().nth(index)).unwrap_or_default()
+        let start = number.checked_sub(1).and_then(|index| self.lines.get(index));
+        start.and_then(|start| self.text[*start..].lines().next()).unwrap_or_default()
     }
 }
 

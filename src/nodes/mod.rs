@@ -31,6 +31,9 @@ mod values;
 mod vendors;
 mod yaml;
 
+pub(crate) use regexp::pattern_fault;
+pub(crate) use template::template_fault;
+
 use std::sync::Arc;
 
 pub use sealed::{ExecutionKeys, SecretError};

@@ -1,6 +1,8 @@
 //! `RegExpNode`: JavaScript's regular expressions on text.
 
-use super::javascript::{Answer, Task, regexp};
+use tokio_util::sync::CancellationToken;
+
+use super::javascript::{Answer, RegexpError, Task, regexp};
 use super::port::{FLAG, NUMBER, TEXT, input, output};
 use super::utilities::utility;
 use super::{Behaviour, NodeError, NodeRun, NodeType};
@@ -43,6 +45,23 @@ const MODE: &str = r#"{"type":"enum","defaultValue":"match","options":[
 /// Fields of `flags` and their letters.
 const LETTERS: [(&str, char); 5] =
     [("global", 'g'), ("caseInsensitive", 'i'), ("multiline", 'm'), ("dotAll", 's'), ("unicode", 'u')];
+
+/// Why a text is no regular expression with these flags; nothing when it is one.
+pub(crate) fn pattern_fault(pattern: &str, flags: &Value) -> Option<String> {
+    let set = |field: &str| flags.as_object().and_then(|flags| flags.get(field)).is_some_and(Value::is_truthy);
+    let task = Task {
+        text: String::new(),
+        pattern: pattern.to_owned(),
+        flags: LETTERS.iter().filter(|(field, _)| set(field)).map(|(_, letter)| letter).collect(),
+        mode: "test".to_owned(),
+        replacement: String::new(),
+        delimiter: String::new(),
+    };
+    match regexp(&task, &CancellationToken::new()) {
+        Err(error @ RegexpError::Pattern(_)) => Some(error.to_string()),
+        _ => None,
+    }
+}
 
 async fn run_regexp(run: &mut NodeRun) -> Result<(), NodeError> {
     let needed = |key: &str| match run.text(key) {

@@ -7,9 +7,10 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value as Json};
 
-use super::file::{lower, syntax};
+use super::file::lower;
 use crate::cli::output;
-use crate::{flow::authoring, nodes::Registry};
+use crate::flow::{authoring, syntax};
+use crate::nodes::Registry;
 
 /// What a flow is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow, bail};
 use serde_json::Value as Json;
 
 use crate::flow::authoring::{self, Lowered, Syntax};
-use crate::flow::{self, Source};
+use crate::flow::{self, Diagnostic, FlowFile, Source};
 use crate::nodes::Registry;
 
 /// Endings of files that hold a flow.
@@ -22,35 +22,35 @@ pub(in crate::cli) struct Document {
     pub version: Option<i32>,
     /// Whether it was written by hand, and not in the stored form.
     pub authored: bool,
+    #[cfg_attr(not(test), expect(dead_code, reason = "the examples' test reads it; commands show findings"))]
     pub problems: Vec<flow::Problem>,
 }
 
-/// The syntax of a file as people write it; none for one in the stored form. JSON may be either.
-pub(super) fn syntax(source: &str, text: &str) -> Option<Syntax> {
-    let ending = Path::new(source).extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    match ending.as_str() {
-        "yaml" | "yml" => Some(Syntax::Yaml),
-        "toml" => Some(Syntax::Toml),
-        // Nodes by name are the mark of the form that people write.
-        _ => serde_json::from_str::<Json>(text).is_ok_and(|json| json["nodes"].is_object()).then_some(Syntax::Yaml),
+/// Larger files hold no flow.
+const LARGEST: u64 = 256 << 20;
+
+/// Read a flow's file, for all commands that take one.
+pub(super) fn read(file: &Path, registry: &Registry) -> anyhow::Result<FlowFile> {
+    let name = file.display().to_string();
+    let size = std::fs::metadata(file).with_context(|| format!("{name}: can't read"))?.len();
+    if size > LARGEST {
+        bail!("{name}: {size} bytes are too many for a flow; the limit is {LARGEST}");
     }
+    let text = std::fs::read_to_string(file).with_context(|| format!("{name}: can't read"))?;
+    Ok(FlowFile::read(&name, &text, registry))
 }
 
 /// Read a flow, with an id, in either form.
 pub(in crate::cli) fn parse(source: &str, text: &str, registry: &Registry) -> anyhow::Result<Document> {
-    let (data, version, authored) = match syntax(source, text) {
-        Some(syntax) => {
-            let lowered = lower(source, text, syntax, registry)?;
-            (lowered.data, lowered.version, true)
-        }
-        None => {
-            let mut data: Json = serde_json::from_str(text).with_context(|| format!("{source}: not valid JSON"))?;
-            // The version that `flow pull` wrote: what the document was made from, and no part of it.
-            let version = data.as_object_mut().and_then(|data| data.shift_remove("version"));
-            let version = version.and_then(|version| version.as_i64()).and_then(|version| i32::try_from(version).ok());
-            (data, version, false)
-        }
+    document(FlowFile::read(source, text, registry), registry)
+}
+
+/// A flow that can be stored, from its file.
+pub(super) fn document(file: FlowFile, registry: &Registry) -> anyhow::Result<Document> {
+    let Some(data) = file.data else {
+        bail!(lines(&file.source, &file.findings));
     };
+    let source = file.source.name();
     let loaded = flow::Flow::load(&data, registry).with_context(|| format!("{source}: not a flow"))?;
     let id = loaded.flow.id();
     if id.trim().is_empty() {
@@ -60,8 +60,8 @@ pub(in crate::cli) fn parse(source: &str, text: &str, registry: &Registry) -> an
         id: id.to_owned(),
         name: loaded.flow.name().to_owned(),
         owner: loaded.flow.owner_id().map(str::to_owned),
-        version,
-        authored,
+        version: file.version,
+        authored: file.authored,
         problems: loaded.problems,
         data,
     })
@@ -69,8 +69,9 @@ pub(in crate::cli) fn parse(source: &str, text: &str, registry: &Registry) -> an
 
 /// Lower a file as people write it; what is wrong with it is one error, a line each.
 pub(super) fn lower(source: &str, text: &str, syntax: Syntax, registry: &Registry) -> anyhow::Result<Lowered> {
-    authoring::lower(source, text, syntax, registry).map_err(|found| {
-        let file = Source::new(source, text);
-        anyhow!(found.iter().map(|found| found.line(&file)).collect::<Vec<_>>().join("\n"))
-    })
+    authoring::lower(source, text, syntax, registry).map_err(|found| anyhow!(lines(&Source::new(source, text), &found)))
+}
+
+fn lines(source: &Source, found: &[Diagnostic]) -> String {
+    found.iter().map(|found| found.line(source)).collect::<Vec<_>>().join("\n")
 }

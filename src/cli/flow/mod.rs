@@ -2,10 +2,14 @@
 
 mod convert;
 mod file;
+mod findings;
+mod graph;
 mod list;
 mod pull;
 mod push;
+mod run;
 mod test;
+mod validate;
 mod versions;
 
 use std::{process::ExitCode, sync::Arc};
@@ -15,6 +19,7 @@ use clap::Subcommand;
 use super::Global;
 use crate::{config::Settings, execution::FlowStore, nodes::Registry, worker::Database};
 
+use file::read;
 pub(super) use file::{Document, ENDINGS, parse};
 
 /// Flows, stored and in files.
@@ -28,6 +33,12 @@ pub enum Flow {
     Convert(convert::Convert),
     /// List the stored flows
     List(list::List),
+    /// Find errors in flows before they run
+    Validate(validate::Validate),
+    /// Draw a flow
+    Graph(graph::Graph),
+    /// Run a flow here and now, without a database
+    Run(run::Run),
     /// Run cases of flows, and compare with what they expect
     Test(test::Test),
 }
@@ -39,6 +50,9 @@ impl Flow {
             Flow::Pull(pull) => pull.run(global).await,
             Flow::Convert(convert) => convert.run(),
             Flow::List(list) => list.run(global).await,
+            Flow::Validate(validate) => validate.run(),
+            Flow::Graph(graph) => graph.run(),
+            Flow::Run(run) => run.run().await,
             Flow::Test(test) => test.run().await,
         }
     }

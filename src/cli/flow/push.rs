@@ -6,10 +6,11 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
 
+use super::file::document;
 use super::versions::{Plan, Wanted, plan, stamped};
-use super::{parse, store};
+use super::{findings, read, store};
 use crate::cli::{Global, output};
-use crate::{nodes::Registry, worker::Database};
+use crate::{flow::validate, nodes::Registry, worker::Database};
 
 /// Store flows from files.
 ///
@@ -24,6 +25,9 @@ pub struct Push {
     /// Owner, where the flow's metadata names none
     #[arg(long, value_name = "ID")]
     owner: Option<String>,
+    /// Store flows with errors as well
+    #[arg(long)]
+    no_validate: bool,
     /// Replace exactly this stored version, and no other; 0: store only what isn't there yet
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..), conflicts_with = "force")]
     expect_version: Option<i32>,
@@ -40,21 +44,30 @@ impl Push {
         let settings = global.settings(Vec::new())?;
         let registry = Registry::standard();
         // All files first: a bad one stores nothing.
-        let mut documents = Vec::new();
+        let (mut documents, mut refused) = (Vec::new(), Vec::new());
         for file in &self.files {
-            let source = file.display().to_string();
-            let text = std::fs::read_to_string(file).with_context(|| format!("{source}: can't read"))?;
-            let document = parse(&source, &text, &registry)?;
-            if documents.iter().any(|(.., other): &(_, _, super::Document)| other.id == document.id) {
+            let read = read(file, &registry)?;
+            let source = read.source.name().to_owned();
+            let checked = validate::check(&read, &registry);
+            findings::print(&read.source, &checked, findings::Stream::Err);
+            if checked.has_errors() && !self.no_validate {
+                refused.push(source);
+                continue;
+            }
+            let document = document(read, &registry)?;
+            if documents.iter().any(|(.., other, _): &(_, _, super::Document, _)| other.id == document.id) {
                 bail!("{source}: flow {:?} stands in another of the files as well", document.id);
             }
-            documents.push((file, source, document));
+            documents.push((file, source, document, checked.findings.len() + checked.left_out));
+        }
+        if !refused.is_empty() {
+            bail!("nothing is stored, for the errors in {}; --no-validate stores all the same", refused.join(", "));
         }
         let database = Database::connect(&settings).await?;
         let store = store(&settings, &database);
         let wanted = Wanted { expected: self.expect_version, force: self.force };
         let mut plans = Vec::new();
-        for (file, source, document) in &documents {
+        for (file, source, document, _) in &documents {
             let owner = document.owner.as_deref().or(self.owner.as_deref());
             let row = store.row(&document.id).await.with_context(|| format!("{source}: not stored"))?;
             let plan = plan(document, owner, file, row.as_ref(), wanted, &registry);
@@ -62,10 +75,7 @@ impl Push {
             plans.push((plan, stamped(document, file, row.as_ref()), owner));
         }
         let mut pushed = Vec::new();
-        for ((_, source, document), (plan, data, owner)) in documents.iter().zip(plans) {
-            for problem in &document.problems {
-                output::note(format!("warning: {source}: {problem}"));
-            }
+        for ((_, source, document, warnings), (plan, data, owner)) in documents.iter().zip(plans) {
             let id = &document.id;
             let changed = !matches!(plan, Plan::Keep(_));
             let version = match plan {
@@ -84,7 +94,6 @@ impl Push {
                 let note = if changed { "" } else { "  (unchanged)" };
                 output::line(format!("{id} version {version}  {}{note}", document.name));
             }
-            let warnings = document.problems.len();
             pushed.push(json!({"id": id, "version": version, "changed": changed, "warnings": warnings}));
         }
         if self.json {

@@ -2,7 +2,7 @@
 
 mod config;
 pub(super) mod decode;
-mod node;
+pub(super) mod node;
 #[cfg(test)]
 mod tests;
 mod v1;
@@ -64,9 +64,9 @@ impl Flow {
         };
         parents(&mut flow, &stored_nodes, &mut problems);
         let marked = text(&flow.metadata, "schemaVersion") == Some("v2");
-        for edge in list(stored, "edges")? {
+        for (position, edge) in list(stored, "edges")?.iter().enumerate() {
             if let Some(edge) = self::edge(&flow, edge, &renamed, marked, &mut problems)? {
-                flow.edges.push(edge);
+                flow.edges.push(Edge { position, ..edge });
             }
         }
         flow.graph = Graph::new(&flow.nodes, &flow.edges);
@@ -124,7 +124,7 @@ fn nodes(stored: &[JsonValue], registry: &Registry, problems: &mut Vec<Problem>)
                 let what = "another node has the same id; the first one counts";
                 problems.push(Problem::new(ProblemKind::NodeDropped, id, what));
             }
-            Ok(node) => nodes.push(node),
+            Ok(node) => nodes.push(Node { position, ..node }),
             Err(why) => problems.push(Problem::new(ProblemKind::NodeDropped, id, why)),
         }
     }
@@ -190,7 +190,7 @@ fn edge(
         "targetNodeId": to.0,
         "targetPortId": to.1,
     });
-    Ok(Some(Edge { text: shown.to_string().into(), from: from.2, to: to.2 }))
+    Ok(Some(Edge { position: 0, text: shown.to_string().into(), from: from.2, to: to.2 }))
 }
 
 /// The inputs and outputs that the flow's metadata names: `{name: {nodeId, portId}}`.

@@ -10,7 +10,7 @@ use super::decode::stored_or_default;
 use crate::flow::model::{Direction, Json, Node, Port, PortConfig, PortKind, SYSTEM_PORTS, Status};
 use crate::flow::problems::{Problem, ProblemKind};
 use crate::flow::{Value, ports};
-use crate::nodes::{Behaviour, NodeType, Registry};
+use crate::nodes::{Behaviour, NodeType, PortSpec, Registry};
 
 /// Keys of the system ports' values, in the order of the system ports.
 const SYSTEM_KEYS: [&str; 4] = ["execute", "success", "error", "errorMessage"];
@@ -34,6 +34,7 @@ pub(super) fn build(stored: &Json, registry: &Registry, problems: &mut Vec<Probl
     let class_listens = node_type.is_some_and(|known| known.disabled_auto_execution) && flow_ports.is_none();
     let category = text(metadata, "category").or(node_type.map(|known| known.category)).unwrap_or_default();
     let node = Node {
+        position: 0,
         id: id.into(),
         type_name: type_name.into(),
         category: category.into(),
@@ -95,18 +96,42 @@ fn root_ports(node_id: &str, stored: &Json, node_type: Option<&NodeType>) -> Res
         ports.insert(port.config.key.clone(), port);
     }
     for entry in entries() {
-        let raw = entry.get("config").and_then(JsonValue::as_object).ok_or("one of its ports has no configuration")?;
-        let key = text(raw, "key").or_else(|| text(raw, "id")).ok_or("one of its ports has neither id nor key")?;
-        if SYSTEM_PORTS.contains(&key) {
-            continue;
+        if let Some(config) = stored_config(entry, specs)? {
+            let port = port(config, entry.get("value"))?;
+            ports.insert(port.config.key.clone(), port);
         }
-        let spec = specs.iter().find(|spec| spec.key == key);
-        let direction = spec.map_or(Direction::Passthrough, |spec| spec.direction);
-        let place = Place { id: text(raw, "id").unwrap_or(key), key, direction };
-        let port = port(config::root(raw.clone(), &place)?, entry.get("value"))?;
-        ports.insert(port.config.key.clone(), port);
     }
     Ok(ports.into_values().collect())
+}
+
+/// A stored port's configuration; none for system ports, which are stored elsewhere.
+fn stored_config(entry: &JsonValue, specs: &[PortSpec]) -> Result<Option<PortConfig>, String> {
+    let raw = entry.get("config").and_then(JsonValue::as_object).ok_or("one of its ports has no configuration")?;
+    let key = text(raw, "key").or_else(|| text(raw, "id")).ok_or("one of its ports has neither id nor key")?;
+    if SYSTEM_PORTS.contains(&key) {
+        return Ok(None);
+    }
+    let spec = specs.iter().find(|spec| spec.key == key);
+    let direction = spec.map_or(Direction::Passthrough, |spec| spec.direction);
+    let place = Place { id: text(raw, "id").unwrap_or(key), key, direction };
+    config::root(raw.clone(), &place).map(Some)
+}
+
+/// What is wrong with one port of a node's stored list.
+pub(in crate::flow) enum PortFault {
+    /// Its configuration.
+    Config(String),
+    /// Its value.
+    Value(String),
+}
+
+/// Why a node can't be built with a port of its stored list.
+pub(in crate::flow) fn port_fault(entry: &JsonValue, node_type: Option<&NodeType>) -> Option<PortFault> {
+    let config = match stored_config(entry, node_type.map_or(&[][..], |known| known.ports)) {
+        Ok(config) => config?,
+        Err(why) => return Some(PortFault::Config(why)),
+    };
+    stored_or_default(entry.get("value"), &config).err().map(PortFault::Value)
 }
 
 fn port(config: PortConfig, stored: Option<&JsonValue>) -> Result<Port, String> {

@@ -29,6 +29,11 @@ pub(super) const TYPES: &[NodeType] = &[utility(
     Behaviour::Pure(handlebars),
 )];
 
+/// Why a text is no template; nothing when it is one.
+pub(crate) fn template_fault(template: &str) -> Option<String> {
+    parse::parse(template).err().map(|error| error.to_string())
+}
+
 fn handlebars(run: &mut NodeRun) -> Result<(), NodeError> {
     let template = run.text("template");
     if template.is_empty() {

@@ -174,6 +174,10 @@ fn reference_keys() -> BTreeMap<String, Option<String>> {
     for line in read("config/worker.toml").lines() {
         if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
             section = name.to_owned();
+            // A section within another is a key whose own keys are the user's.
+            if section.contains('.') {
+                keys.insert(section.clone(), None);
+            }
             continue;
         }
         let (text, shown) = match line.strip_prefix("# ") {

@@ -93,17 +93,40 @@ fn anything() -> PortConfig {
 pub(super) fn read(root: &Value, path: &[Step]) -> Value {
     let mut value = root;
     for step in path {
-        let next = match (step, value) {
-            (Step::Key(key), Value::Object(fields)) => fields.get(key),
-            (Step::Index(index), Value::Array(items)) => items.get(*index),
-            _ => None,
-        };
-        match next {
+        match value.below(step) {
             Some(next) => value = next,
             None => return Value::Undefined,
         }
     }
     value.clone()
+}
+
+/// Whether nobody else holds the value at a path, or anything around it.
+pub(super) fn is_alone(root: &Value, path: &[Step]) -> bool {
+    let alone = |value: &Value| match value {
+        Value::Array(items) => Arc::strong_count(items) == 1,
+        Value::Object(fields) => Arc::strong_count(fields) == 1,
+        _ => true,
+    };
+    let mut value = root;
+    for step in path {
+        match value.below(step) {
+            Some(next) if alone(value) => value = next,
+            Some(_) => return false,
+            None => return true,
+        }
+    }
+    alone(value)
+}
+
+impl Value {
+    fn below(&self, step: &Step) -> Option<&Value> {
+        match (step, self) {
+            (Step::Key(key), Value::Object(fields)) => fields.get(key),
+            (Step::Index(index), Value::Array(items)) => items.get(*index),
+            _ => None,
+        }
+    }
 }
 
 /// What was put on ports below something absent: they keep it to themselves, since no parent takes it.

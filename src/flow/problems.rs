@@ -25,7 +25,7 @@ pub enum ProblemKind {
 impl ProblemKind {
     /// Whether a part of the stored flow is gone.
     pub fn loses(self) -> bool {
-        !matches!(self, ProblemKind::UnknownType | ProblemKind::Cycle)
+        !matches!(self, ProblemKind::UnknownType | ProblemKind::NeedsService | ProblemKind::Cycle)
     }
 
     /// A short name, as commands print it.

@@ -39,6 +39,13 @@ pub(super) fn differences(one: &Flow, other: &Flow) -> Vec<Difference> {
     };
     let ids = |flow: &Flow| flow.nodes.iter().map(|node| node.id.clone()).collect::<Vec<_>>();
     if ids(one) != ids(other) {
+        // A node is left out when one of its ports can't hold what is stored; which one isn't known any more.
+        let left_out = one.nodes.iter().enumerate().filter(|(_, node)| !other.by_id.contains_key(&node.id));
+        for (index, node) in left_out {
+            for port in &node.ports[SYSTEM_PORTS.len()..] {
+                note(Some(index), Some(&port.config.key), What::Config);
+            }
+        }
         note(None, None, What::Node);
         return found;
     }

@@ -483,6 +483,8 @@ impl<'a> Machine<'a> {
     fn put(&mut self, edge: &Edge, value: Value) {
         let PortRef { node, port, path, .. } = &edge.to;
         let list = path.iter().position(|step| matches!(step, Step::Index(_))).map(|first| &path[..first]);
+        // Nobody else to see it, then: no copy is kept, so that the list is written where it is.
+        let list = list.filter(|list| !ports::is_alone(&self.state.nodes[*node].values[*port], list));
         let held = |machine: &Machine| list.map(|list| ports::read(&machine.state.nodes[*node].values[*port], list));
         let before = held(self);
         let target = &mut self.state.nodes[*node];

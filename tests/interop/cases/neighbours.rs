@@ -74,18 +74,24 @@ async fn share_a_queue_with(lang: Lang) {
     let Some(stage) = Stage::as_it_is(database).await else { return };
     assert!(!stage.has_payload_tables);
     let worker = stage.worker(&[]).await;
-    // All at once: of rows that come in between, one may pass the limit beside an SDK.
+    // All at once, and each a millisecond after the other: of rows that come in between, or that are of the same age and so in
+    // no order, some may pass the limit beside an SDK.
     let enqueue = "SELECT dbos.enqueue_workflow('executeFireFlow', $1, class_name => 'ExecutionWorkflows',
                           workflow_id => 's' || n, positional_args => ARRAY[json_build_object('executionId', 's' || n,
                           'flowId', 'parallel', 'inputs', json_build_object('duration', 60))])
                      FROM generate_series(1, 120) n";
     stage
         .sql
-        .batch_execute("INSERT INTO dbos.queues (name, concurrency) VALUES ('fireflow-executions', 0)")
+        .batch_execute(
+            // Neither has room for all three, so that both take part.
+            "INSERT INTO dbos.queues (name, concurrency, worker_concurrency) VALUES ('fireflow-executions', 0, 2)",
+        )
         .await
         .unwrap();
     worker.says("limits in force source=\"registered\"").await;
     stage.sql.query(enqueue, &[&QUEUE]).await.unwrap();
+    let ages = "UPDATE dbos.workflow_status SET created_at = created_at + substr(workflow_uuid, 2)::bigint";
+    stage.sql.batch_execute(ages).await.unwrap();
     let limit = "UPDATE dbos.queues SET concurrency = 3, polling_interval_sec = 0.05";
     stage.sql.batch_execute(limit).await.unwrap();
     let look = "SELECT count(*) FILTER (WHERE status = 'PENDING'), count(*) FILTER (WHERE status = 'SUCCESS')

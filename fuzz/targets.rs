@@ -3,8 +3,11 @@
 
 use std::sync::{Arc, LazyLock};
 
+use fireflow_worker::flow::authoring::raise;
+use fireflow_worker::flow::draw::{Format as Drawing, draw};
 use fireflow_worker::flow::model::{Direction, PortConfig, PortKind};
-use fireflow_worker::flow::{Flow, Value};
+use fireflow_worker::flow::validate::check;
+use fireflow_worker::flow::{Flow, FlowFile, Value};
 use fireflow_worker::nodes::{Behaviour, NodeRun, Registry, RunContext};
 use fireflow_worker::postgres::DatabaseUrl;
 use fireflow_worker::wire::{Arguments, Format};
@@ -16,13 +19,17 @@ use tokio_util::sync::CancellationToken;
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("superjson", |data| payload(Format::Superjson, data)),
     ("portable", |data| payload(Format::Portable, data)),
     ("pickle", |data| payload(Format::Pickle, data)),
     ("rust", |data| payload(Format::RustSerde, data)),
     ("task", task),
     ("flow", flow),
+    ("checks", |data| file("flow.json", data)),
+    ("authored yaml", |data| file("flow.yaml", data)),
+    ("authored toml", |data| file("flow.toml", data)),
+    ("placeholders", placeholders),
     ("template", template),
     ("yaml", yaml),
     ("url", url),
@@ -61,6 +68,31 @@ fn flow(data: &[u8]) {
     if let Ok(loaded) = Flow::load(&json, &REGISTRY) {
         loaded.problems.iter().for_each(|problem| drop(problem.to_string()));
     }
+}
+
+/// A flow's file as every command reads it: what is wrong with it is said, at places that are there; what is right is
+/// written as a file again, and drawn.
+fn file(name: &str, data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let file = FlowFile::read(name, &text, &REGISTRY);
+    let checked = check(&file, &REGISTRY);
+    for finding in &checked.findings {
+        if let Some(span) = &finding.span {
+            assert!(span.start <= span.end && span.end <= text.len(), "{finding:?}");
+            let _ = file.source.place(span.start);
+        }
+    }
+    if let (Some(flow), Some(stored)) = (&checked.flow, &file.data) {
+        draw(flow, Drawing::Text);
+        let _ = raise(stored, &REGISTRY).map(|raised| raised.yaml());
+    }
+}
+
+fn placeholders(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let variables: Json = serde_json::json!({"name": "n", "list": [1, {"a": 2}]});
+    node("LangchainTemplateNode", [("template", Value::from(&*text)), ("variables", Value::from(&variables))]);
+    node("SchemaInferNode", [("input", Value::from(&*text))]);
 }
 
 fn template(data: &[u8]) {

@@ -39,6 +39,8 @@ fn seeds() -> Vec<Vec<u8>> {
         "{{lookup (lookup list 0) \"a\"}}{{[a b].c}}{{~#with a as |b|~}}{{b}}{{/with}}",
         "a: &x [1, 2]\nb: *x\nc: !!str 1\n? [k]\n: v\n- |\n  t\n",
         "a: &a [x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d]\nf: [*e,*e,*e,*e,*e,*e,*e,*e]\n",
+        "id: f\nnodes:\n  a: {type: TextNode, inputs: {text: hi}}\n  b: {type: TextNode, inputs: {text: $a.text}}\nedges:\n  - a.success -> b.run\n",
+        "id = \"f\"\n[nodes.a]\ntype = \"NumberNode\"\ninputs.num = 1\n[outputs]\nx = \"a.num\"\n",
         "postgres://u:p@h:1,h2:2/d?sslmode=verify-full&host=/x&target_session_attrs=any#f",
     ]
     .map(|text| text.as_bytes().to_vec())
@@ -52,7 +54,7 @@ fn seeds() -> Vec<Vec<u8>> {
         let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
         files.sort();
         for file in
-            files.into_iter().filter(|file| file.extension().is_some_and(|extension| extension == "json")).step_by(4)
+            files.into_iter().filter(|file| file.extension().is_some_and(|extension| extension == "json")).step_by(9)
         {
             let json: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
             seeds.push(json.get("flow").unwrap_or(&json).to_string().into_bytes());

@@ -11,6 +11,8 @@ use crate::flow::number::read_number;
 
 /// How many values a file may hold, each alias counted with all that it stands for.
 const MAX_VALUES: usize = 200_000;
+/// How many of them aliases may repeat: a short text must not stand for a large flow.
+const MAX_REPEATED: usize = 20_000;
 
 /// Read a file. Nothing but comments is an empty map.
 pub(super) fn read(text: &str) -> Result<Tree, Vec<Diagnostic>> {
@@ -87,6 +89,8 @@ struct Reader {
     /// How many values the anchors hold together.
     held: usize,
     count: usize,
+    /// Of these, what aliases stand for.
+    repeated: usize,
     findings: Vec<Diagnostic>,
 }
 
@@ -108,6 +112,11 @@ impl Reader {
             }
             Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
                 Some((tree, size)) => {
+                    self.repeated = self.repeated.saturating_add(size);
+                    if self.repeated > MAX_REPEATED {
+                        let message = format!("the file's aliases repeat more than {MAX_REPEATED} values");
+                        return self.stop("too-large", &message, span);
+                    }
                     self.count(size, &span)?;
                     self.finish(tree, 0, size)
                 }

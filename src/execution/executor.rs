@@ -356,6 +356,7 @@ impl Executor {
             integration: (&row.integration).into(),
             outbound: self.outbound.clone(),
             keys: ExecutionKeys::default(),
+            falsy: Default::default(), // the engine knows
         };
         let (sender, receiver) = mpsc::channel(events::AHEAD);
         let abort = Abort::default();

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::Value;
 use super::graph::Graph;
+use super::ports::Falsy;
 use crate::nodes::NodeType;
 
 /// A JSON object as stored.
@@ -264,6 +265,8 @@ pub struct Flow {
     pub(super) by_id: HashMap<Arc<str>, NodeIndex>,
     pub(super) edges: Vec<Edge>,
     pub(super) graph: Graph,
+    /// What becomes of falsy fields while it runs.
+    pub(super) falsy: Falsy,
     pub(super) inputs: IndexMap<String, PortRef>,
     /// `None`: no outputs are declared.
     pub(super) outputs: Option<IndexMap<String, PortRef>>,

@@ -129,6 +129,16 @@ impl Value {
     }
 }
 
+/// What becomes of falsy fields (0, false, "", null, missing) where the fields of an object are rebuilt by its schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Falsy {
+    /// The schema's default takes their place; without one they go away. Stored flows rely on it.
+    #[default]
+    Filled,
+    /// They stay. A flow asks for it by `keepFalsyFields: true` in its metadata.
+    Kept,
+}
+
 /// What was put on ports below something absent: they keep it to themselves, since no parent takes it.
 #[derive(Clone, Debug, Default)]
 pub struct Orphans(Vec<(usize, Box<[Step]>, Value)>);
@@ -149,8 +159,8 @@ impl Orphans {
     }
 
     /// Set what a port shows.
-    pub(super) fn set(&mut self, root: &mut Value, port: &PortRef, new: Value) {
-        if write(root, &port.path, &port.config, new.clone()) {
+    pub(super) fn set(&mut self, root: &mut Value, port: &PortRef, new: Value, falsy: Falsy) {
+        if write(root, &port.path, &port.config, new.clone(), falsy) {
             return;
         }
         self.0.retain(|(root, path, _)| *root != port.port || *path != port.path);
@@ -160,10 +170,10 @@ impl Orphans {
 
 /// Set what a path leads to, as the type of the port there has it. Below something absent nothing is written, and false
 /// comes back.
-pub(super) fn write(root: &mut Value, path: &[Step], config: &PortConfig, new: Value) -> bool {
+pub(super) fn write(root: &mut Value, path: &[Step], config: &PortConfig, new: Value, falsy: Falsy) -> bool {
     let Some((last, ancestors)) = path.split_last() else {
         let old = std::mem::take(root);
-        *root = assigned(&old, new, config);
+        *root = assigned(&old, new, config, falsy);
         return true;
     };
     let mut value = root;
@@ -182,7 +192,7 @@ pub(super) fn write(root: &mut Value, path: &[Step], config: &PortConfig, new: V
         (Step::Key(key), Value::Object(fields)) => {
             let fields = Arc::make_mut(fields);
             let old = fields.get(key).cloned().unwrap_or_default();
-            fields.insert(key.clone(), assigned(&old, new, config));
+            fields.insert(key.clone(), assigned(&old, new, config, falsy));
             true
         }
         (Step::Index(index), Value::Array(items)) => {
@@ -193,7 +203,7 @@ pub(super) fn write(root: &mut Value, path: &[Step], config: &PortConfig, new: V
             if items.len() <= *index {
                 items.resize(*index + 1, Value::Undefined);
             }
-            items[*index] = assigned(&items[*index], new, config);
+            items[*index] = assigned(&items[*index], new, config, falsy);
             true
         }
         _ => false,
@@ -201,20 +211,20 @@ pub(super) fn write(root: &mut Value, path: &[Step], config: &PortConfig, new: V
 }
 
 /// As [`write()`], for a value from outside: absent objects on the way are made.
-pub(super) fn put(root: &mut Value, path: &[Step], config: &PortConfig, new: Value) {
+pub(super) fn put(root: &mut Value, path: &[Step], config: &PortConfig, new: Value, falsy: Falsy) {
     for depth in 0..path.len() {
         if matches!(path[depth], Step::Key(_)) && read(root, &path[..depth]).is_nullish() {
-            write(root, &path[..depth], &anything(), Value::empty_object());
+            write(root, &path[..depth], &anything(), Value::empty_object(), falsy);
         }
     }
-    write(root, path, config, new);
+    write(root, path, config, new, falsy);
 }
 
 /// What a port holds after `new` was put on it: objects take over keys, any ports fill falsy fields, others replace.
-fn assigned(old: &Value, new: Value, config: &PortConfig) -> Value {
+fn assigned(old: &Value, new: Value, config: &PortConfig, falsy: Falsy) -> Value {
     match &config.kind {
         PortKind::Object(_) => merged(old, new),
-        PortKind::Any(Some(_)) => filled(new, config.underlying()),
+        PortKind::Any(Some(_)) => filled(new, config.underlying(), falsy),
         _ => new,
     }
 }
@@ -245,8 +255,12 @@ pub fn merged(old: &Value, new: Value) -> Value {
 }
 
 /// A value as an any port shows it, whose underlying type is given. Only objects have children there to be rebuilt.
-pub fn filled(value: Value, underlying: &PortConfig) -> Value {
-    if matches!(underlying.kind, PortKind::Object(_)) { rebuilt(value, underlying) } else { value }
+pub fn filled(value: Value, underlying: &PortConfig, falsy: Falsy) -> Value {
+    if falsy == Falsy::Filled && matches!(underlying.kind, PortKind::Object(_)) {
+        rebuilt(value, underlying)
+    } else {
+        value
+    }
 }
 
 /// A value as a port shows it once its children are rebuilt: each field that an object's schema names and whose value
@@ -300,10 +314,10 @@ fn rebuilt_items(value: &Value, list: &[Value], items: &PortConfig) -> Value {
 
 /// What a root port holds after its own node set it: as by an edge, but an any port is left as it is, and a list has
 /// new children, so that objects in it are filled.
-pub(super) fn set_by_node(old: &Value, new: Value, config: &PortConfig) -> Value {
+pub(super) fn set_by_node(old: &Value, new: Value, config: &PortConfig, falsy: Falsy) -> Value {
     match &config.kind {
         PortKind::Object(_) => merged(old, new),
-        PortKind::Array(_) => rebuilt(new, config),
+        PortKind::Array(_) if falsy == Falsy::Filled => rebuilt(new, config),
         _ => new,
     }
 }
@@ -363,7 +377,7 @@ mod tests {
         ]);
         let value = Value::from(&json!({"zero": 0, "empty": "", "kept": true, "beyond": 0, "inner": {"deep": 0}}));
         let expected = json!({"zero": 5, "kept": true, "beyond": 0, "inner": {"deep": 7}, "missing": "d"});
-        assert_eq!(filled(value, &config).to_json(), expected);
+        assert_eq!(filled(value, &config, Falsy::Filled).to_json(), expected);
     }
 
     #[test]
@@ -373,13 +387,13 @@ mod tests {
         let table = rows(rows(row.clone()));
         let value = || Value::from(&json!([[{"n": 0, "t": "", "x": 0}, 0, {"n": 1, "t": "u"}], 5]));
         let expected = json!([[{"t": "d", "x": 0}, 0, {"n": 1, "t": "u"}], 5]);
-        assert_eq!(set_by_node(&Value::Null, value(), &table).to_json(), expected);
+        assert_eq!(set_by_node(&Value::Null, value(), &table, Falsy::Filled).to_json(), expected);
         // By an edge nothing is rebuilt, nor in an any port that stands for a list.
-        assert_eq!(assigned(&Value::Null, value(), &table).to_json(), value().to_json());
-        assert_eq!(filled(value(), &table).to_json(), value().to_json());
+        assert_eq!(assigned(&Value::Null, value(), &table, Falsy::Filled).to_json(), value().to_json());
+        assert_eq!(filled(value(), &table, Falsy::Filled).to_json(), value().to_json());
         let object = object_config(&[("rows", rows(row).kind, None)]);
         let value = Value::from(&json!({"rows": [{"n": 0, "t": "u"}]}));
-        assert_eq!(filled(value, &object).to_json(), json!({"rows": [{"t": "u"}]}));
+        assert_eq!(filled(value, &object, Falsy::Filled).to_json(), json!({"rows": [{"t": "u"}]}));
     }
 
     #[test]
@@ -390,8 +404,8 @@ mod tests {
         let mut orphans = Orphans::default();
         let mut root = Value::from(&json!({"a": null}));
         assert_eq!(orphans.value_of(&root, &port).to_json(), json!("d"));
-        orphans.set(&mut root, &port, "x".into());
-        orphans.set(&mut root, &port, "y".into());
+        orphans.set(&mut root, &port, "x".into(), Falsy::Filled);
+        orphans.set(&mut root, &port, "y".into(), Falsy::Filled);
         assert_eq!((root.to_json(), orphans.value_of(&root, &port).to_json()), (json!({"a": null}), json!("y")));
         let present = Value::from(&json!({"a": {}}));
         assert!(matches!(orphans.value_of(&present, &port), Value::Undefined));
@@ -412,21 +426,21 @@ mod tests {
         let mut root = Value::from(&json!({"list": [{"x": 1}]}));
         let shared = root.clone();
         let path = [Step::Key("list".into()), Step::Index(0), Step::Key("x".into())];
-        write(&mut root, &path, &anything(), Value::from(2.0));
+        write(&mut root, &path, &anything(), Value::from(2.0), Falsy::Filled);
         assert_eq!(root.to_json(), json!({"list": [{"x": 2}]}));
         assert_eq!(shared.to_json(), json!({"list": [{"x": 1}]}));
 
         let mut nothing = Value::Null;
-        write(&mut nothing, &path, &anything(), Value::from(2.0));
+        write(&mut nothing, &path, &anything(), Value::from(2.0), Falsy::Filled);
         assert_eq!(nothing.to_json(), json!(null));
         let keys = [Step::Key("a".into()), Step::Key("b".into())];
-        put(&mut nothing, &keys, &anything(), Value::from(2.0));
+        put(&mut nothing, &keys, &anything(), Value::from(2.0), Falsy::Filled);
         assert_eq!(nothing.to_json(), json!({"a": {"b": 2}}));
 
         let mut list = Value::from(&json!([1]));
-        write(&mut list, &[Step::Index(2)], &anything(), Value::from(3.0));
+        write(&mut list, &[Step::Index(2)], &anything(), Value::from(3.0), Falsy::Filled);
         assert_eq!(list.to_json(), json!([1, null, 3]));
-        write(&mut list, &[Step::Index(usize::MAX)], &anything(), Value::from(3.0));
+        write(&mut list, &[Step::Index(usize::MAX)], &anything(), Value::from(3.0), Falsy::Filled);
         assert_eq!(list.to_json(), json!([1, null, 3]));
     }
 }

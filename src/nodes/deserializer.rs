@@ -55,7 +55,7 @@ fn deserialize(run: &mut NodeRun) -> Result<(), NodeError> {
     let value = filter
         .apply(&data, &schema, depth)
         .map_err(|misfit| NodeError::new(format!("port `inputString`: {}", misfit.describe())))?;
-    run.set("deserializedObject", filled(value, &schema));
+    run.set("deserializedObject", filled(value, &schema, run.context().falsy));
     Ok(())
 }
 

@@ -45,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::flow::Value;
 use crate::flow::model::{Direction, PortConfig};
+use crate::flow::ports::Falsy;
 
 /// What a node does when it executes.
 #[derive(Clone, Copy)]
@@ -182,6 +183,8 @@ pub struct RunContext {
     pub outbound: outbound::Outbound,
     /// The execution's key pair, for which its secrets are encrypted.
     pub keys: ExecutionKeys,
+    /// What becomes of falsy fields; the engine puts in what the flow says.
+    pub falsy: Falsy,
 }
 
 /// What a node did besides setting its ports, in order.

@@ -58,6 +58,7 @@ impl Bench {
             integration: Value::Undefined,
             outbound: OUTBOUND.clone(),
             keys: ExecutionKeys::default(),
+            falsy: Default::default(),
         };
         Bench { node, ports, configs: IndexMap::new(), cancel: CancellationToken::new(), context }
     }

@@ -78,7 +78,7 @@ impl<'a> Machine<'a> {
         let started = Instant::now();
         let mut state = RunState::new(flow, started);
         for Input { port, value } in inputs {
-            ports::put(&mut state.nodes[port.node].values[port.port], &port.path, &port.config, value);
+            ports::put(&mut state.nodes[port.node].values[port.port], &port.path, &port.config, value, flow.falsy);
         }
         let binding = Binding::new(flow, event.as_ref().map(|event| event.name.as_ref()));
         Machine { flow, state, event, binding, started, outbox: VecDeque::new() }
@@ -253,7 +253,7 @@ impl<'a> Machine<'a> {
                 if let Some(port) = port {
                     let config = &self.flow.nodes[node].ports[port].config;
                     let held = &mut self.state.nodes[node].values[port];
-                    *held = ports::set_by_node(held, value, config);
+                    *held = ports::set_by_node(held, value, config, self.flow.falsy);
                     let flow = self.flow;
                     for source in &flow.graph.links[node].sources {
                         if flow.graph.sources[*source].port.port == port {
@@ -305,7 +305,7 @@ impl<'a> Machine<'a> {
                 kept = Err(NodeError::new(text));
                 continue;
             }
-            *held = ports::set_by_node(held, new, &known.configs[index]);
+            *held = ports::set_by_node(held, new, &known.configs[index], self.flow.falsy);
         }
         kept
     }
@@ -488,7 +488,7 @@ impl<'a> Machine<'a> {
         let held = |machine: &Machine| list.map(|list| ports::read(&machine.state.nodes[*node].values[*port], list));
         let before = held(self);
         let target = &mut self.state.nodes[*node];
-        target.orphans.set(&mut target.values[*port], &edge.to, value);
+        target.orphans.set(&mut target.values[*port], &edge.to, value, self.flow.falsy);
         if let (Some(list), Some(Value::Array(before)), Some(after)) = (list, before, held(self)) {
             let own = self.stored(&edge.to, list).is(&Value::Array(before.clone()));
             if !own && !after.is(&Value::Array(before.clone())) {

@@ -161,6 +161,7 @@ pub async fn run_debugged(
     abort: &Abort,
     debugger: Option<&Debugger>,
 ) -> Outcome {
+    let context = RunContext { falsy: flow.falsy, ..context };
     let mut machine = Machine::new(flow, context.event.clone(), inputs);
     if debugger.is_some() {
         machine.debug(if options.debug { &options.breakpoints } else { &[] });

@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 use super::events::iso_now;
 use super::graph::{self, Graph};
 use super::model::{Edge, Flow, Json, Node, NodeIndex, PortRef};
-use super::ports;
+use super::ports::{self, Falsy};
 use super::problems::{LoadError, Problem, ProblemKind};
 use crate::nodes::Registry;
 
@@ -57,6 +57,10 @@ impl Flow {
             nodes,
             edges: Vec::new(),
             graph: Graph::default(),
+            falsy: match metadata.get("keepFalsyFields") {
+                Some(JsonValue::Bool(true)) => Falsy::Kept,
+                _ => Falsy::Filled,
+            },
             inputs: IndexMap::new(),
             outputs: None,
             metadata_text: raw(&metadata),

@@ -90,7 +90,9 @@ pub(super) fn differences(one: &Flow, other: &Flow) -> Vec<Difference> {
     if outputs(one) != outputs(other) {
         note(None, None, What::Outputs);
     }
-    if one.id() != other.id() || one.name() != other.name() || one.owner_id() != other.owner_id() {
+    let told =
+        |flow: &Flow| (flow.id().to_owned(), flow.name().to_owned(), flow.owner_id().map(str::to_owned), flow.falsy);
+    if told(one) != told(other) {
         note(None, None, What::Metadata);
     }
     found

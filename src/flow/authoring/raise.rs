@@ -139,7 +139,7 @@ impl Raiser<'_> {
             What::Edges => "its edges",
             What::Inputs => "the flow's inputs",
             What::Outputs => "the flow's outputs",
-            What::Metadata => "the flow's id, name or owner",
+            What::Metadata => "the flow's id, name, owner or switches",
         };
         let node = difference.node.map(|node| format!("node {}", self.names[node]));
         let port = difference.port.as_ref().map(|port| format!("port {port}"));

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Identity,
-    lease::Leases,
+    recovery::Recovery,
     running::Running,
     status::{Count, Status},
 };
@@ -24,7 +24,7 @@ const SWEEP: Duration = Duration::from_secs(300);
 /// The chores of one worker.
 pub(super) struct Chores {
     pub sysdb: SystemDatabase,
-    pub leases: Leases,
+    pub recovery: Recovery,
     pub me: Identity,
     pub application: String,
     pub lease: Duration,
@@ -77,7 +77,7 @@ impl Chores {
             tracing::info!(cancelled, "workflows past their deadline were cancelled");
         }
         if recover {
-            let recovered = self.leases.recover_dead(&self.sysdb, &self.me, &self.application).await?;
+            let recovered = self.recovery.dead(&self.me).await?;
             if !recovered.is_empty() {
                 self.status.count(Count::Recovered, recovered.len() as u64);
                 tracing::warn!(executions = recovered.len(), "a worker died; its executions are back on the queue");

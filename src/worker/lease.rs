@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Identity;
-use crate::sysdb::{SysdbError, SystemDatabase, schema::Prefix};
+use crate::sysdb::{SysdbError, schema::Prefix};
 
 /// Another live worker has the id, or the database can't be asked.
 #[derive(Debug, thiserror::Error)]
@@ -221,50 +221,5 @@ impl Leases {
         let update = format!("UPDATE {} SET {set} WHERE id = $1 AND incarnation = $2", self.table);
         client.execute(&update, &[&me.id, &me.incarnation]).await?;
         Ok(())
-    }
-
-    /// Put back on the queue what this worker's earlier lives left. Nothing of the present life may run yet.
-    pub async fn recover_own(
-        &self,
-        sysdb: &SystemDatabase,
-        me: &Identity,
-        application: &str,
-    ) -> Result<Vec<String>, SysdbError> {
-        let mut client = self.pool.get().await?;
-        let transaction = client.transaction().await?;
-        let recovered = sysdb.recover(&transaction, std::slice::from_ref(&me.id), application).await?;
-        transaction.commit().await?;
-        Ok(recovered)
-    }
-
-    /// Put back on the queue what workers with an expired lease left. Their rows stay locked meanwhile, so that none of
-    /// them comes back to life between the look and the update. Also forgets workers that are long dead.
-    pub async fn recover_dead(
-        &self,
-        sysdb: &SystemDatabase,
-        me: &Identity,
-        application: &str,
-    ) -> Result<Vec<String>, SysdbError> {
-        let mut client = self.pool.get().await?;
-        let transaction = client.transaction().await?;
-        let statement = transaction
-            .prepare_cached(&format!(
-                "SELECT id FROM {} WHERE expires_at <= now() AND id <> $1 FOR UPDATE SKIP LOCKED",
-                self.table
-            ))
-            .await?;
-        let rows = transaction.query(&statement, &[&me.id]).await?;
-        let dead = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
-        if dead.is_empty() {
-            transaction.rollback().await?;
-            return Ok(Vec::new());
-        }
-        let recovered = sysdb.recover(&transaction, &dead, application).await?;
-        let statement = transaction
-            .prepare_cached(&format!("DELETE FROM {} WHERE expires_at <= now() - interval '1 day'", self.table))
-            .await?;
-        transaction.execute(&statement, &[]).await?;
-        transaction.commit().await?;
-        Ok(recovered)
     }
 }

@@ -12,6 +12,7 @@ use super::{
     lease::{Leases, Registration},
     limits,
     partitions::Partitions,
+    recovery::Recovery,
     running::Running,
     status::Count,
 };
@@ -170,8 +171,9 @@ async fn take_over(
         queue: &settings.queue.names(),
     };
     let valid_until = leases.acquire(me, &registration).await?;
-    let mut recovered = leases.recover_own(&database.sysdb, me, &worker.application_name).await?;
-    recovered.extend(leases.recover_dead(&database.sysdb, me, &worker.application_name).await?);
+    let recovery = recovery(settings, database);
+    let mut recovered = recovery.own(me).await?;
+    recovered.extend(recovery.dead(me).await?);
     status.count(Count::Recovered, recovered.len() as u64);
     tracing::info!(worker = me.id, recovered = recovered.len(), "recovery sweep done");
     for queue in settings.queue.iter() {
@@ -244,7 +246,7 @@ impl Parts<'_> {
         });
         let chores = Chores {
             sysdb: database.sysdb.clone(),
-            leases: leases.clone(),
+            recovery: recovery(settings, database),
             me: me.clone(),
             application: settings.worker.application_name.clone(),
             lease: settings.worker.lease,
@@ -399,6 +401,11 @@ async fn register_version(settings: &Settings, database: &SystemDatabase) -> Res
         ),
     }
     Ok(())
+}
+
+fn recovery(settings: &Settings, database: &Database) -> Recovery {
+    let application = &settings.worker.application_name;
+    Recovery::new(database.lease.clone(), &database.prefix, database.sysdb.clone(), application)
 }
 
 fn executor(settings: &Settings, database: &Database, outbound: &Outbound) -> Executor {

@@ -9,6 +9,7 @@ mod lease;
 mod lifecycle;
 mod limits;
 mod partitions;
+mod recovery;
 mod running;
 mod signals;
 mod status;

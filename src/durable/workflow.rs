@@ -101,8 +101,8 @@ pub struct Workflow {
     slot: Slot,
     history: BTreeMap<i32, StepRecord>,
     next: i32,
-    /// Goes with the next checkpoint.
-    pending: Vec<Write>,
+    /// Goes with the next checkpoint: what would be checkpoints of their own, in their order.
+    pending: Pending,
 }
 
 impl Workflow {
@@ -117,7 +117,7 @@ impl Workflow {
         family: Family,
     ) -> Workflow {
         let history = history.into_iter().map(|step| (step.function_id, step)).collect();
-        Workflow { owner, writer, mail, family, control, slot, history, next: 0, pending: Vec::new() }
+        Workflow { owner, writer, mail, family, control, slot, history, next: 0, pending: Pending::default() }
     }
 
     /// Whose it is.
@@ -158,20 +158,35 @@ impl Workflow {
         value: &Json,
         rows: Vec<ApplicationWrite>,
     ) -> Result<(), DurableError> {
+        self.complete_later(step, value, rows);
+        self.flush().await
+    }
+
+    /// As [`complete`](Workflow::complete), together with the next checkpoint: for what nobody has to see before.
+    pub fn complete_later(&mut self, step: Step, value: &Json, rows: Vec<ApplicationWrite>) {
         let step = step.record(Some(value.to_string()), None);
         let mut writes = vec![Write::Step(step)];
         writes.extend(rows.into_iter().map(Write::Application));
-        self.commit(writes).await.map(drop)
+        self.pending.push(writes);
     }
 
-    /// Record a step that failed.
-    pub async fn fail(&mut self, step: Step, failure: &wire::Failure) -> Result<(), DurableError> {
+    /// Make durable what waits for the next checkpoint.
+    pub async fn flush(&mut self) -> Result<(), DurableError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        self.commit(Vec::new()).await.map(drop)
+    }
+
+    /// Record a step that failed, together with the next checkpoint.
+    pub fn fail_later(&mut self, step: Step, failure: &wire::Failure) {
         let error = Format::Portable.encode_error(failure, self.owner.id.as_str());
-        self.commit(vec![Write::Step(step.record(None, Some(error)))]).await.map(drop)
+        self.pending.push(vec![Write::Step(step.record(None, Some(error)))]);
     }
 
-    /// Append to a stream, recorded as a step of its own, and with it rows of the application's tables.
-    pub async fn write_stream(
+    /// Append to a stream, recorded as a step of its own, and with it rows of the application's tables; together with the
+    /// next checkpoint.
+    pub async fn write_stream_later(
         &mut self,
         key: &Arc<str>,
         value: String,
@@ -186,7 +201,8 @@ impl Workflow {
         };
         let mut writes = vec![Write::Step(step.record(None, None)), Write::Append(append)];
         writes.extend(rows.into_iter().map(Write::Application));
-        self.commit(writes).await.map(drop)
+        self.pending.push(writes);
+        Ok(())
     }
 
     /// Write rows of the application's tables, with no step to it: the same again must do no harm.
@@ -194,15 +210,23 @@ impl Workflow {
         self.commit(rows.into_iter().map(Write::Application).collect()).await.map(drop)
     }
 
-    /// A handle that appends to a stream from inside a step; not recorded.
-    pub fn appender(&self, step: &Step, key: &Arc<str>) -> Appender {
+    /// A handle that appends to a stream from inside a step; not recorded. What waits for the next checkpoint goes with the
+    /// first append, or comes back by [`retire`](Workflow::retire).
+    pub fn appender(&mut self, step: &Step, key: &Arc<str>) -> Appender {
         Appender {
             owner: self.owner.clone(),
             writer: self.writer.clone(),
             control: self.control.clone(),
             key: key.clone(),
             function_id: step.function_id,
+            pending: std::mem::take(&mut self.pending),
         }
+    }
+
+    /// The step has no more to append: what the appender has yet to write goes with the next checkpoint.
+    pub fn retire(&mut self, appender: Appender) {
+        let since = std::mem::replace(&mut self.pending, appender.pending);
+        self.pending.0.extend(since.0);
     }
 
     /// Wait for a message on `topic`, for at most `timeout` from the first time that this workflow waited, over all its
@@ -268,7 +292,7 @@ impl Workflow {
 
     /// Consume messages together with the next checkpoint, which is what they ask for.
     pub fn consume_next(&mut self, inbox: &Inbox, messages: Vec<String>) {
-        self.pending.push(Write::Consume(Consume { messages, function_id: inbox.function_id }));
+        self.pending.push(vec![Write::Consume(Consume { messages, function_id: inbox.function_id })]);
     }
 
     /// Nothing happens until there is mail: the slot is free meanwhile, and a drain hands the workflow back at once.
@@ -318,6 +342,7 @@ impl Workflow {
             Begun::Recorded(outcome) => return Ok(outcome),
             Begun::Run(step) => step,
         };
+        self.flush().await?; // it may take long
         let view = self.family.end_of(child, &mut self.slot, &self.control).await?;
         let outcome = outcome(view, step.function_id)?;
         let (output, error) = match &outcome {
@@ -336,11 +361,16 @@ impl Workflow {
         rows: Vec<ApplicationWrite>,
         finish: Finish,
     ) -> Result<(), DurableError> {
+        let number = last.as_ref().map(|step| step.function_id);
         let mut writes: Vec<Write> =
             last.map(|step| Write::Step(step.record(Some("null".into()), None))).into_iter().collect();
         writes.extend(rows.into_iter().map(Write::Application));
         writes.push(Write::Finish(finish));
-        self.commit(writes).await.map(drop)
+        let ended = self.commit(writes).await;
+        if let (Err(DurableError::Commit(_)), Some(number)) = (&ended, number) {
+            self.next = number; // nothing is recorded under it
+        }
+        ended.map(drop)
     }
 
     async fn try_receive(
@@ -366,9 +396,9 @@ impl Workflow {
         Ok(deadline)
     }
 
-    async fn commit(&mut self, mut writes: Vec<Write>) -> Result<Option<Message>, DurableError> {
-        writes.append(&mut self.pending);
-        commit(&self.writer, &self.control, Checkpoint { owner: self.owner.clone(), writes }).await
+    async fn commit(&mut self, writes: Vec<Write>) -> Result<Option<Message>, DurableError> {
+        let pending = std::mem::take(&mut self.pending);
+        pending.commit(writes, &self.owner, &self.writer, &self.control).await
     }
 
     fn take(&mut self, numbers: i32) -> i32 {
@@ -389,23 +419,78 @@ impl Workflow {
     }
 }
 
+/// Writes that are checkpoints of their own by what they mean, and wait to go in one: nobody has to see them apart.
+#[derive(Debug, Default)]
+struct Pending(Vec<Vec<Write>>);
+
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn push(&mut self, writes: Vec<Write>) {
+        self.0.push(writes);
+    }
+
+    /// With these writes, which come last. Where the database refuses one of them, they go one after the other, up to the
+    /// one at fault.
+    async fn commit(
+        mut self,
+        writes: Vec<Write>,
+        owner: &Owner,
+        writer: &WriterHandle,
+        control: &Control,
+    ) -> Result<Option<Message>, DurableError> {
+        if !writes.is_empty() {
+            self.push(writes);
+        }
+        let checkpoint = |writes: Vec<Write>| Checkpoint { owner: owner.clone(), writes };
+        if self.0.len() < 2 {
+            return commit(writer, control, checkpoint(self.0.pop().unwrap_or_default())).await;
+        }
+        match commit(writer, control, checkpoint(self.0.iter().flatten().cloned().collect())).await {
+            Err(DurableError::Commit(CommitError::Refused(_) | CommitError::Nondeterminism { .. })) => {}
+            answer => return answer,
+        }
+        let mut message = None;
+        for writes in self.0 {
+            message = commit(writer, control, checkpoint(writes)).await?;
+        }
+        Ok(message)
+    }
+}
+
 /// Appends to a stream from inside a step.
-#[derive(Clone)]
 pub struct Appender {
     owner: Owner,
     writer: WriterHandle,
     control: Control,
     key: Arc<str>,
     function_id: i32,
+    pending: Pending,
 }
 
 impl Appender {
-    /// Append values in order; returns when they are durable.
-    pub async fn append(&self, values: Vec<String>) -> Result<(), DurableError> {
-        let append =
-            Append { key: self.key.clone(), values, function_id: self.function_id, serialization: Some(PORTABLE) };
-        let checkpoint = Checkpoint { owner: self.owner.clone(), writes: vec![Write::Append(append)] };
-        commit(&self.writer, &self.control, checkpoint).await.map(drop)
+    /// Append values in order; returns when they are durable, and with them what waited for it.
+    pub async fn append(&mut self, values: Vec<String>) -> Result<(), DurableError> {
+        let write = self.write(values);
+        let pending = std::mem::take(&mut self.pending);
+        pending.commit(vec![write], &self.owner, &self.writer, &self.control).await.map(drop)
+    }
+
+    /// Append values with the next checkpoint.
+    pub fn append_later(&mut self, values: Vec<String>) {
+        let write = self.write(values);
+        self.pending.push(vec![write]);
+    }
+
+    fn write(&self, values: Vec<String>) -> Write {
+        Write::Append(Append {
+            key: self.key.clone(),
+            values,
+            function_id: self.function_id,
+            serialization: Some(PORTABLE),
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TryRecvError};
 
 use crate::{
     durable::{Appender, DurableError},
@@ -16,23 +16,28 @@ pub(super) const AHEAD: usize = 256;
 /// Bytes in one checkpoint, so that events with large values don't make huge transactions.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// Write events until the engine has ended; all of them are durable on return.
+/// Write events until the engine has ended. On return all of them are durable, but for the last ones, which go with the
+/// step's end: what a short run has to say is written once, with its outcome.
 pub(super) async fn publish(
     mut events: mpsc::Receiver<Event>,
     execution: Arc<str>,
-    appender: Appender,
+    appender: &mut Appender,
 ) -> Result<(), DurableError> {
     while let Some(first) = events.recv().await {
         let mut bytes = 0;
         let mut values = Vec::new();
-        let mut next = Some(first);
-        while let Some(event) = next {
+        let mut next = Ok(first);
+        while let Ok(event) = next {
             let value = row(&event, &execution);
             bytes += value.len();
             values.push(value);
-            next = if bytes < BATCH_BYTES { events.try_recv().ok() } else { None };
+            next = if bytes < BATCH_BYTES { events.try_recv() } else { Err(TryRecvError::Empty) };
         }
-        appender.append(values).await?;
+        if next.is_err_and(|error| error == TryRecvError::Disconnected) {
+            appender.append_later(values);
+        } else {
+            appender.append(values).await?;
+        }
     }
     Ok(())
 }

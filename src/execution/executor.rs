@@ -197,8 +197,9 @@ impl Executor {
         if !rows.is_empty() && workflow.recorded_name(0).is_some() {
             workflow.write_rows(rows.clone()).await?;
         }
-        workflow.write_stream(&events::STREAM.into(), events::row(&created, &row.id), rows).await?;
-        if is_new {
+        workflow.write_stream_later(&events::STREAM.into(), events::row(&created, &row.id), rows).await?;
+        if is_new && !self.versions.is_stored(&flow.hash) {
+            workflow.flush().await?;
             self.versions.has_stored(&flow, began);
         }
 
@@ -213,7 +214,7 @@ impl Executor {
         // What an earlier life left paused comes back so.
         let mut paused = row.status == "paused";
         if let Begun::Run(step) = workflow.begin("updateToRunning").await? {
-            workflow.complete(step, &Json::Null, vec![self.executions.running(&row.id)]).await?;
+            workflow.complete_later(step, &Json::Null, vec![self.executions.running(&row.id)]);
             paused = false;
         }
         let result = match workflow.begin("executeFlowAtomic").await? {
@@ -336,7 +337,7 @@ impl Executor {
         let (mut options, inputs) = match ready {
             Ok(ready) => ready,
             Err(failure) => {
-                workflow.fail(step, &failure).await?;
+                workflow.fail_later(step, &failure);
                 return Err(Failed::Error(failure));
             }
         };
@@ -360,9 +361,12 @@ impl Executor {
         };
         let (sender, receiver) = mpsc::channel(events::AHEAD);
         let abort = Abort::default();
-        let appender = workflow.appender(&step, &events::STREAM.into());
+        if options.debug || earlier.recovered {
+            workflow.flush().await?; // before commands of an earlier life are obeyed
+        }
+        let mut appender = workflow.appender(&step, &events::STREAM.into());
         let publish = async {
-            let published = events::publish(receiver, row.id.as_str().into(), appender).await;
+            let published = events::publish(receiver, row.id.as_str().into(), &mut appender).await;
             if published.is_err() {
                 abort.abort("the event stream can't be written"); // nobody takes its events any more
             }
@@ -376,25 +380,28 @@ impl Executor {
             commands.look_first().await?; // others are found at the next announcement, or within a second
         }
         let run = engine::run_debugged(&flow.flow, &options, context, inputs, sender, &abort, Some(&debugger));
-        let mut work = std::pin::pin!(async { tokio::join!(run, publish) });
+        // The run first: if it ends without waiting for anything, its events go with its end.
+        let mut work = Box::pin(async { tokio::join!(run, publish) });
         let mut refused = None;
         let (outcome, published) = tokio::select! {
             biased; // an end counts, also when a command came at the same moment
             ended = &mut work => ended,
             stop = control.stopped() => {
                 abort.abort(stop.to_string().as_str());
-                work.await
+                (&mut work).await
             }
             Err(error) = commands.obey() => {
                 abort.abort(error.to_string().as_str());
                 refused = Some(error);
-                work.await
+                (&mut work).await
             }
         };
+        drop(work);
+        workflow.retire(appender);
         workflow.end_rest();
         if let Some(stop) = control.stop_reason() {
             if let Stop::Abort(reason) = stop {
-                workflow.fail(step, &Failure::new(STOPPED, reason.as_str())).await?;
+                workflow.fail_later(step, &Failure::new(STOPPED, reason.as_str()));
             }
             return Err(Failed::Stopped(stop.clone()));
         }
@@ -415,12 +422,12 @@ impl Executor {
                     "childTasks": tasks,
                     "outputs": outcome.outputs,
                 });
-                workflow.complete(step, &result, rows).await?;
+                workflow.complete_later(step, &result, rows);
                 Ok(result)
             }
             End::Failed { error } | End::Cancelled { reason: error } => {
                 let failure = Failure::new("FlowError", error);
-                workflow.fail(step, &failure).await?;
+                workflow.fail_later(step, &failure);
                 Err(failure.into())
             }
         }

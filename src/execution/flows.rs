@@ -3,12 +3,13 @@
 //! The cache ([`super::cache`]) is never stale: each load asks the database whether the row is still the one that was parsed (its version
 //! and the transaction that wrote it), and gets the document only when it isn't. One round trip either way.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use deadpool_postgres::Pool;
 use serde_json::{Value as Json, json};
 
 use super::cache::{FlowCache, Key};
+use super::gather::Gather;
 use super::versions::FlowVersions;
 use crate::{
     flow::{Flow, LoadError},
@@ -94,12 +95,29 @@ pub struct FlowStore {
     registry: Arc<Registry>,
     table: String,
     cache: Arc<FlowCache>,
+    asked: Arc<Gather<String, Option<Newest>>>,
+}
+
+/// A flow's row as it is now.
+#[derive(Clone)]
+struct Newest {
+    tag: String,
+    version: i32,
+    hash: Option<String>,
+    /// Unless it is in memory.
+    document: Option<Arc<str>>,
 }
 
 impl FlowStore {
     /// `<prefix>flows` in this database; at most `capacity` parsed flows are kept.
     pub fn new(pool: Pool, prefix: &Prefix, registry: Arc<Registry>, capacity: usize) -> FlowStore {
-        FlowStore { pool, registry, table: prefix.table("flows"), cache: Arc::new(FlowCache::new(capacity)) }
+        FlowStore {
+            pool,
+            registry,
+            table: prefix.table("flows"),
+            cache: Arc::new(FlowCache::new(capacity)),
+            asked: Arc::default(),
+        }
     }
 
     /// The contents that executions began with, in the executions' database. They share what is kept in memory.
@@ -107,40 +125,62 @@ impl FlowStore {
         FlowVersions::new(pool, prefix, self.registry.clone(), self.cache.clone())
     }
 
-    /// A flow by id.
+    /// A flow by id. Executions that begin at the same moment ask together.
     ///
     /// # Errors
     /// [`FlowsError`]: unknown, not loadable, or the database.
     pub async fn get(&self, id: &str) -> Result<StoredFlow, FlowsError> {
         let key = Key::Newest(id.to_owned());
-        let known = self.cache.get(&key);
-        let tag = known.as_ref().map(|(tag, _)| tag.as_str());
-        let row = {
-            let client = self.pool.get().await.map_err(SysdbError::from)?;
-            let statement = client
-                .prepare_cached(&format!(
-                    "SELECT f.tag, f.version, f.data::text,
-                            encode(sha256(convert_to(concat_ws(E'\\n', $1::text, f.version, f.data::text), 'UTF8')), 'hex')
-                       FROM (SELECT tag, version, CASE WHEN tag IS DISTINCT FROM $2 THEN data END AS data
-                               FROM (SELECT concat_ws('/', version, xmin, ctid) AS tag, version, data FROM {}
-                                      WHERE id = $1) r) f",
-                    self.table
-                ))
-                .await
-                .map_err(SysdbError::from)?;
-            client.query_opt(&statement, &[&id, &tag]).await.map_err(SysdbError::from)?
+        let newest = self.asked.get(id.to_owned(), |ids| self.newest(ids)).await?;
+        let Some(Newest { tag, version, hash, document }) = newest else {
+            return Err(FlowsError::Unknown(id.to_owned()));
         };
-        let row = row.ok_or_else(|| FlowsError::Unknown(id.to_owned()))?;
-        let document: Option<String> = row.try_get(2).map_err(SysdbError::from)?;
-        let Some(document) = document else {
-            // The tag matched, so it was remembered.
-            return known.map(|(_, flow)| flow).ok_or_else(|| FlowsError::Unknown(id.to_owned()));
+        // Another one may have parsed it meanwhile.
+        if let Some((known, flow)) = self.cache.get(&key)
+            && known == tag
+        {
+            return Ok(flow);
+        }
+        let Some((document, hash)) = document.zip(hash) else {
+            // The tag matched when it was asked for; it was put out of memory since.
+            return Box::pin(self.get(id)).await;
         };
-        let version = row.try_get(1).map_err(SysdbError::from)?;
-        let hash: String = row.try_get(3).map_err(SysdbError::from)?;
-        let flow = parsed(id, version, hash.into(), document.into(), &self.registry)?;
-        self.cache.put(key, row.try_get(0).map_err(SysdbError::from)?, &flow);
+        let flow = parsed(id, version, hash.as_str().into(), document, &self.registry)?;
+        self.cache.put(key, tag, &flow);
         Ok(flow)
+    }
+
+    /// What the rows of these flows are now; the document only where it isn't the one in memory.
+    async fn newest(&self, ids: Vec<String>) -> Result<Vec<Option<Newest>>, SysdbError> {
+        let mut different: Vec<&str> = ids.iter().map(String::as_str).collect();
+        different.sort_unstable();
+        different.dedup();
+        let known = |id: &&str| self.cache.get(&Key::Newest((*id).to_owned())).map(|(tag, _)| tag);
+        let tags: Vec<Option<String>> = different.iter().map(known).collect();
+        let client = self.pool.get().await?;
+        let statement = client
+            .prepare_cached(&format!(
+                "SELECT f.id, f.tag, f.version, f.data::text,
+                        encode(sha256(convert_to(concat_ws(E'\\n', f.id, f.version, f.data::text), 'UTF8')), 'hex')
+                   FROM (SELECT r.id, tag, version, CASE WHEN tag IS DISTINCT FROM known.tag_there THEN data END AS data
+                           FROM unnest($1::text[], $2::text[]) AS known(id, tag_there)
+                           JOIN (SELECT id, concat_ws('/', version, xmin, ctid) AS tag, version, data FROM {}
+                                  WHERE id = ANY($1)) r USING (id)) f",
+                self.table
+            ))
+            .await?;
+        let mut found = HashMap::new();
+        for row in client.query(&statement, &[&different, &tags]).await? {
+            let document: Option<String> = row.try_get(3)?;
+            let newest = Newest {
+                tag: row.try_get(1)?,
+                version: row.try_get(2)?,
+                hash: row.try_get(4)?,
+                document: document.map(Into::into),
+            };
+            found.insert(row.try_get::<_, String>(0)?, newest);
+        }
+        Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
     }
 
     /// Store a flow document under its id, whatever is there: a new row at version 1, or the next version of the one

@@ -8,6 +8,7 @@ mod events;
 mod executor;
 mod failure;
 mod flows;
+mod gather;
 mod patience;
 mod store;
 mod task;

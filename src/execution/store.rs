@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use deadpool_postgres::Pool;
 use serde_json::{Value as Json, json};
+use tokio_postgres::Row;
 
+use super::gather::Gather;
 use crate::sysdb::{ApplicationWrite, SysdbError, schema::Prefix};
 
 /// An execution's row.
@@ -46,6 +48,7 @@ impl ExecutionRow {
 #[derive(Clone)]
 pub struct ExecutionStore {
     pool: Pool,
+    asked: Arc<Gather<(String, String), Option<ExecutionRow>>>,
     select: Arc<str>,
     insert: Arc<str>,
     running: Arc<str>,
@@ -63,12 +66,14 @@ impl ExecutionStore {
         let now = "now() AT TIME ZONE 'utc'";
         ExecutionStore {
             pool,
+            asked: Arc::default(),
             select: format!(
-                "SELECT id, flow_id, owner_id, root_execution_id, parent_execution_id, status, execution_depth,
+                "SELECT e.id, flow_id, owner_id, root_execution_id, parent_execution_id, status, execution_depth,
                         COALESCE(options, '{{}}') AS options, COALESCE(integration, '{{}}') AS integration,
                         COALESCE(external_events, '[]') AS external_events,
-                        (SELECT p.hash FROM {pins} p WHERE p.workflow_id = $2) AS pinned
-                   FROM {table} WHERE id = $1"
+                        (SELECT p.hash FROM {pins} p WHERE p.workflow_id = asked.workflow) AS pinned
+                   FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked(id, workflow, place)
+                   LEFT JOIN {table} e ON e.id = asked.id ORDER BY asked.place"
             )
             .into(),
             insert: format!(
@@ -111,24 +116,19 @@ impl ExecutionStore {
         }
     }
 
-    /// An execution's row, if there is one, with what its workflow is pinned to.
+    /// An execution's row, if there is one, with what its workflow is pinned to. Those that begin at the same moment are
+    /// asked for together.
     pub async fn get(&self, id: &str, workflow: &str) -> Result<Option<ExecutionRow>, SysdbError> {
+        self.asked.get((id.to_owned(), workflow.to_owned()), |keys| self.read(keys)).await
+    }
+
+    async fn read(&self, keys: Vec<(String, String)>) -> Result<Vec<Option<ExecutionRow>>, SysdbError> {
+        let ids: Vec<&str> = keys.iter().map(|(id, _)| id.as_str()).collect();
+        let workflows: Vec<&str> = keys.iter().map(|(_, workflow)| workflow.as_str()).collect();
         let client = self.pool.get().await?;
         let statement = client.prepare_cached(&self.select).await?;
-        let Some(row) = client.query_opt(&statement, &[&id, &workflow]).await? else { return Ok(None) };
-        Ok(Some(ExecutionRow {
-            id: row.try_get("id")?,
-            flow_id: row.try_get("flow_id")?,
-            owner_id: row.try_get("owner_id")?,
-            root_execution_id: row.try_get("root_execution_id")?,
-            parent_execution_id: row.try_get("parent_execution_id")?,
-            status: row.try_get("status")?,
-            depth: row.try_get("execution_depth")?,
-            options: row.try_get("options")?,
-            integration: row.try_get("integration")?,
-            external_events: row.try_get("external_events")?,
-            pinned: row.try_get("pinned")?,
-        }))
+        let rows = client.query(&statement, &[&ids, &workflows]).await?;
+        rows.iter().map(|row| Ok(read(row)?)).collect()
     }
 
     /// Create the row, unless there is one.
@@ -182,4 +182,22 @@ impl ExecutionStore {
         let error = error.replace('\0', "\u{fffd}"); // PostgreSQL's text has no NUL
         ApplicationWrite { statement: self.ended.clone(), row: json!({"id": id, "status": status, "error": error}) }
     }
+}
+
+/// `None` when there is no such execution.
+fn read(row: &Row) -> Result<Option<ExecutionRow>, tokio_postgres::Error> {
+    let Some(id) = row.try_get("id")? else { return Ok(None) };
+    Ok(Some(ExecutionRow {
+        id,
+        flow_id: row.try_get("flow_id")?,
+        owner_id: row.try_get("owner_id")?,
+        root_execution_id: row.try_get("root_execution_id")?,
+        parent_execution_id: row.try_get("parent_execution_id")?,
+        status: row.try_get("status")?,
+        depth: row.try_get("execution_depth")?,
+        options: row.try_get("options")?,
+        integration: row.try_get("integration")?,
+        external_events: row.try_get("external_events")?,
+        pinned: row.try_get("pinned")?,
+    }))
 }

@@ -114,7 +114,8 @@ impl FlowVersions {
         stored.entry(flow.hash.clone()).or_insert(began);
     }
 
-    fn is_stored(&self, hash: &str) -> bool {
+    /// Whether it is known to be stored, and will be for a while.
+    pub fn is_stored(&self, hash: &str) -> bool {
         let mut stored = self.lock();
         let known = stored.get(hash).is_some_and(|since| since.elapsed() < TRUST);
         if !known {

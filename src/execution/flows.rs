@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use deadpool_postgres::Pool;
 use serde_json::{Value as Json, json};
 
 use super::cache::{FlowCache, Key};
@@ -13,6 +12,7 @@ use super::versions::FlowVersions;
 use crate::{
     flow::{Flow, LoadError},
     nodes::Registry,
+    postgres::{Pool, Statements},
     sysdb::{SysdbError, schema::Prefix},
 };
 
@@ -117,17 +117,14 @@ impl FlowStore {
         let tag = known.as_ref().map(|(tag, _)| tag.as_str());
         let row = {
             let client = self.pool.get().await.map_err(SysdbError::from)?;
-            let statement = client
-                .prepare_cached(&format!(
+            let statement = format!(
                     "SELECT f.tag, f.version, f.data::text,
                             encode(sha256(convert_to(concat_ws(E'\\n', $1::text, f.version, f.data::text), 'UTF8')), 'hex')
                        FROM (SELECT tag, version, CASE WHEN tag IS DISTINCT FROM $2 THEN data END AS data
                                FROM (SELECT concat_ws('/', version, xmin, ctid) AS tag, version, data FROM {}
                                       WHERE id = $1) r) f",
                     self.table
-                ))
-                .await
-                .map_err(SysdbError::from)?;
+                );
             client.query_opt(&statement, &[&id, &tag]).await.map_err(SysdbError::from)?
         };
         let row = row.ok_or_else(|| FlowsError::Unknown(id.to_owned()))?;

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use deadpool_postgres::Pool;
 use serde_json::{Value as Json, json};
 
+use crate::postgres::{Pool, Statements};
 use crate::sysdb::{ApplicationWrite, SysdbError, schema::Prefix};
 
 /// An execution's row.
@@ -114,8 +114,7 @@ impl ExecutionStore {
     /// An execution's row, if there is one, with what its workflow is pinned to.
     pub async fn get(&self, id: &str, workflow: &str) -> Result<Option<ExecutionRow>, SysdbError> {
         let client = self.pool.get().await?;
-        let statement = client.prepare_cached(&self.select).await?;
-        let Some(row) = client.query_opt(&statement, &[&id, &workflow]).await? else { return Ok(None) };
+        let Some(row) = client.query_opt(&self.select, &[&id, &workflow]).await? else { return Ok(None) };
         Ok(Some(ExecutionRow {
             id: row.try_get("id")?,
             flow_id: row.try_get("flow_id")?,

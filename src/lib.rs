@@ -15,6 +15,9 @@
 //! | [`postgres`] | pool, TLS, listener, and the embedded server for `dev` and the tests |
 //! | [`config`] | settings: defaults, layers (file, environment, flags), validation |
 
+// Who sends SQL, and how: see clippy.toml.
+#![deny(clippy::disallowed_methods)]
+
 pub mod admin;
 pub mod cli;
 pub mod config;

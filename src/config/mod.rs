@@ -66,6 +66,8 @@ pub struct Database {
     /// How long `run` waits at start for a database that can't be reached; then it exits with code 69.
     #[serde(with = "duration")]
     pub startup_wait: Duration,
+    /// What stands between the worker and the database.
+    pub pooler: crate::postgres::Pooler,
 }
 
 impl Default for Database {
@@ -78,6 +80,7 @@ impl Default for Database {
             pool_size: 6,
             connect_timeout: Duration::from_secs(10),
             startup_wait: Duration::from_secs(60),
+            pooler: crate::postgres::Pooler::Auto,
         }
     }
 }

@@ -5,7 +5,6 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use deadpool_postgres::Pool;
 use serde_json::{Value as Json, json};
 
 use super::cache::{FlowCache, Key};
@@ -14,6 +13,7 @@ use super::versions::FlowVersions;
 use crate::{
     flow::{Flow, LoadError},
     nodes::Registry,
+    postgres::{Pool, Statements},
     sysdb::{SysdbError, schema::Prefix},
 };
 
@@ -158,17 +158,15 @@ impl FlowStore {
         let known = |id: &&str| self.cache.get(&Key::Newest((*id).to_owned())).map(|(tag, _)| tag);
         let tags: Vec<Option<String>> = different.iter().map(known).collect();
         let client = self.pool.get().await?;
-        let statement = client
-            .prepare_cached(&format!(
-                "SELECT f.id, f.tag, f.version, f.data::text,
+        let statement = format!(
+            "SELECT f.id, f.tag, f.version, f.data::text,
                         encode(sha256(convert_to(concat_ws(E'\\n', f.id, f.version, f.data::text), 'UTF8')), 'hex')
                    FROM (SELECT r.id, tag, version, CASE WHEN tag IS DISTINCT FROM known.tag_there THEN data END AS data
                            FROM unnest($1::text[], $2::text[]) AS known(id, tag_there)
                            JOIN (SELECT id, concat_ws('/', version, xmin, ctid) AS tag, version, data FROM {}
                                   WHERE id = ANY($1)) r USING (id)) f",
-                self.table
-            ))
-            .await?;
+            self.table
+        );
         let mut found = HashMap::new();
         for row in client.query(&statement, &[&different, &tags]).await? {
             let document: Option<String> = row.try_get(3)?;

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use deadpool_postgres::Pool;
 use serde_json::{Value as Json, json};
 use tokio_postgres::Row;
 
 use super::gather::Gather;
+use crate::postgres::{Pool, Statements};
 use crate::sysdb::{ApplicationWrite, SysdbError, schema::Prefix};
 
 /// An execution's row.
@@ -126,8 +126,7 @@ impl ExecutionStore {
         let ids: Vec<&str> = keys.iter().map(|(id, _)| id.as_str()).collect();
         let workflows: Vec<&str> = keys.iter().map(|(_, workflow)| workflow.as_str()).collect();
         let client = self.pool.get().await?;
-        let statement = client.prepare_cached(&self.select).await?;
-        let rows = client.query(&statement, &[&ids, &workflows]).await?;
+        let rows = client.query(&self.select, &[&ids, &workflows]).await?;
         rows.iter().map(|row| Ok(read(row)?)).collect()
     }
 

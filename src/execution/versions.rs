@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use deadpool_postgres::Pool;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -18,6 +17,7 @@ use super::cache::{FlowCache, Key};
 use super::flows::{FlowsError, StoredFlow, parsed};
 use crate::{
     nodes::Registry,
+    postgres::{Pool, Statements},
     sysdb::{ApplicationWrite, SysdbError, SystemDatabase, WorkflowId, schema::Prefix},
 };
 
@@ -141,8 +141,7 @@ impl FlowVersions {
         let row = {
             let client = self.pool.get().await.map_err(SysdbError::from)?;
             let sql = format!("SELECT flow_id, version, data::text FROM {} WHERE hash = $1", self.contents);
-            let statement = client.prepare_cached(&sql).await.map_err(SysdbError::from)?;
-            client.query_opt(&statement, &[&hash]).await.map_err(SysdbError::from)?
+            client.query_opt(&sql, &[&hash]).await.map_err(SysdbError::from)?
         };
         let Some(row) = row else { return Ok(None) };
         let id: String = row.try_get(0).map_err(SysdbError::from)?;
@@ -164,8 +163,7 @@ impl FlowVersions {
                 "SELECT hash FROM {} WHERE flow_id = $1 AND version = $2::bigint ORDER BY used_at DESC LIMIT 1",
                 self.contents
             );
-            let statement = client.prepare_cached(&sql).await.map_err(SysdbError::from)?;
-            let row = client.query_opt(&statement, &[&flow, &version]).await.map_err(SysdbError::from)?;
+            let row = client.query_opt(&sql, &[&flow, &version]).await.map_err(SysdbError::from)?;
             row.map(|row| row.try_get(0)).transpose().map_err(SysdbError::from)?
         };
         match hash {

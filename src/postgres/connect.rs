@@ -3,11 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, RecyclingMethod, Runtime, Timeouts};
 use tokio_postgres::config::{Host, TargetSessionAttrs};
 use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::pooler::Pooling;
+use super::session::Pool;
 use super::settings::Settings;
 use super::{Error, tls};
 
@@ -76,25 +78,28 @@ pub fn pool(settings: &Settings) -> Result<Pool, Error> {
     // A connection that was lost meanwhile is noticed by its own task; asking the server each time costs a round trip.
     let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(config, tls, manager);
-    let setup = settings.session_setup();
-    let builder = Pool::builder(manager)
+    let mut builder = deadpool_postgres::Pool::builder(manager)
         .max_size(settings.pool_size.max(1))
         .timeouts(Timeouts {
             wait: Some(settings.acquire_timeout),
             create: Some(settings.connect_timeout),
             recycle: Some(settings.connect_timeout),
         })
-        .runtime(Runtime::Tokio1)
-        .post_create(Hook::async_fn(move |client, _| {
+        .runtime(Runtime::Tokio1);
+    if settings.pooling == Pooling::None {
+        let setup = settings.session_setup();
+        builder = builder.post_create(Hook::async_fn(move |client, _| {
             let setup = setup.clone();
             Box::pin(async move { client.batch_execute(&setup).await.map_err(HookError::Backend) })
         }));
+    }
     // The builder only fails when time-outs have no runtime.
-    builder.build().map_err(|error| Error::Other {
+    let pool = builder.build().map_err(|error| Error::Other {
         target: settings.url.target(),
         why: error.to_string(),
         transient: false,
-    })
+    })?;
+    Ok(Pool::new(pool, settings.pooling))
 }
 
 /// The driver's half of a single connection; it must be polled for anything to happen.

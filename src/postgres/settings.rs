@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::pooler::Pooling;
 use super::url::DatabaseUrl;
 
 /// Whether the server may keep one plan for a prepared statement.
@@ -34,6 +35,9 @@ pub struct Settings {
     pub idle_in_transaction_timeout: Duration,
     /// Whether the server may keep one plan for a prepared statement.
     pub plan_cache: PlanCache,
+    /// What stands between us and the server. In transaction mode nothing of a session is set: it would get lost, and be
+    /// found by others. The three settings above don't count then.
+    pub pooling: Pooling,
 }
 
 impl Settings {
@@ -48,6 +52,7 @@ impl Settings {
             statement_timeout: Duration::from_secs(120),
             idle_in_transaction_timeout: Duration::from_secs(60),
             plan_cache: PlanCache::default(),
+            pooling: Pooling::default(),
         }
     }
 

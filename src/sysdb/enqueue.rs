@@ -3,6 +3,7 @@
 use tokio_postgres::error::SqlState;
 
 use super::{SysdbError, SystemDatabase, WorkflowId};
+use crate::postgres::Statements;
 
 /// A workflow to enqueue.
 #[derive(Clone, Debug)]
@@ -73,7 +74,7 @@ impl SystemDatabase {
         let creator = uuid::Uuid::new_v4().to_string();
         let mut client = self.client().await?;
         let transaction = client.transaction().await.map_err(SysdbError::from)?;
-        let insert = transaction.prepare_cached(&self.sql(INSERT)).await.map_err(SysdbError::from)?;
+        let insert = self.sql(INSERT);
         let row = transaction
             .query_one(
                 &insert,

@@ -3,6 +3,7 @@
 use tokio_postgres::error::SqlState;
 
 use super::{SysdbError, SystemDatabase, WorkflowId};
+use crate::postgres::Statements;
 
 /// The channel that announces inserted messages.
 pub const CHANNEL: &str = "dbos_notifications_channel";
@@ -36,13 +37,11 @@ impl SystemDatabase {
         bytes: u32,
     ) -> Result<Vec<Unread>, SysdbError> {
         let client = self.client().await?;
-        let statement = client
-            .prepare_cached(&self.sql(
-                "SELECT message_uuid, CASE WHEN octet_length(message) <= $4::bigint THEN message END, serialization
+        let statement = self.sql(
+            "SELECT message_uuid, CASE WHEN octet_length(message) <= $4::bigint THEN message END, serialization
                    FROM {s}.notifications WHERE destination_uuid = $1 AND topic = $2 AND NOT consumed
                   ORDER BY created_at_epoch_ms LIMIT $3::bigint",
-            ))
-            .await?;
+        );
         let (id, most, bytes) = (destination.as_str(), i64::from(most), i64::from(bytes));
         let rows = client.query(&statement, &[&id, &topic, &most, &bytes]).await?;
         rows.iter()
@@ -59,13 +58,11 @@ impl SystemDatabase {
         let ids: Vec<&str> = waiting.iter().map(|(id, _)| id.as_str()).collect();
         let topics: Vec<&str> = waiting.iter().map(|(_, topic)| topic.as_str()).collect();
         let client = self.client().await?;
-        let statement = client
-            .prepare_cached(&self.sql(
-                "SELECT w.id, w.topic FROM unnest($1::text[], $2::text[]) AS w(id, topic)
+        let statement = self.sql(
+            "SELECT w.id, w.topic FROM unnest($1::text[], $2::text[]) AS w(id, topic)
                   WHERE EXISTS (SELECT FROM {s}.notifications n
                                  WHERE n.destination_uuid = w.id AND n.topic = w.topic AND NOT n.consumed)",
-            ))
-            .await?;
+        );
         let rows = client.query(&statement, &[&ids, &topics]).await?;
         rows.iter()
             .map(|row| Ok((WorkflowId::new(row.try_get::<_, String>(0)?), row.try_get(1)?)))
@@ -81,12 +78,10 @@ impl SystemDatabase {
         message: &serde_json::Value,
     ) -> Result<bool, SysdbError> {
         let client = self.client().await?;
-        let statement = client
-            .prepare_cached(&self.sql(
-                "INSERT INTO {s}.notifications (destination_uuid, topic, message, serialization)
+        let statement = self.sql(
+            "INSERT INTO {s}.notifications (destination_uuid, topic, message, serialization)
                  VALUES ($1, $2, $3, 'portable_json')",
-            ))
-            .await?;
+        );
         match client.execute(&statement, &[&destination.as_str(), &topic, &message.to_string()]).await {
             Ok(_) => Ok(true),
             Err(error) if error.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION) => Ok(false),

@@ -23,8 +23,6 @@ mod writer;
 
 use std::sync::Arc;
 
-use deadpool_postgres::{Object, Pool};
-
 pub use claim::{Claim, ClaimScope, Claimed, Contended, Rows};
 pub use commit::{
     Append, ApplicationWrite, Checkpoint, ChildStart, Consume, Finish, Receive, Received, StepRecord, Write,
@@ -40,6 +38,8 @@ pub use settle::Taken;
 pub use standing::Standing;
 pub use version::Registration;
 pub use writer::{Writer, WriterHandle};
+
+use crate::postgres::{Pool, Session};
 
 /// The queue without limits that every executor polls: resumed, forked and recovered direct starts land there.
 pub const INTERNAL_QUEUE: &str = "_dbos_internal_queue";
@@ -59,7 +59,7 @@ impl SystemDatabase {
     }
 
     /// A connection; the schema's layout is known from then on.
-    async fn client(&self) -> Result<Object, SysdbError> {
+    async fn client(&self) -> Result<Session, SysdbError> {
         let client = self.pool.get().await?;
         if self.standing.get().is_none() {
             self.look_by(&client).await?;

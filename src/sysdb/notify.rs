@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{SysdbError, SystemDatabase};
+use crate::postgres::Statements;
 
 /// Readers of streams listen here; the payload is `<workflow>::<key>`.
 pub(super) const STREAMS: &str = "dbos_streams_channel";
@@ -58,11 +59,7 @@ async fn notify(sysdb: &SystemDatabase, waiting: &BTreeSet<(&'static str, String
     let channels: Vec<&str> = waiting.iter().map(|(channel, _)| *channel).collect();
     let payloads: Vec<&str> = waiting.iter().map(|(_, payload)| payload.as_str()).collect();
     let client = sysdb.client().await?;
-    let statement = client
-        .prepare_cached(
-            "SELECT pg_notify(n.channel, n.payload) FROM unnest($1::text[], $2::text[]) AS n(channel, payload)",
-        )
-        .await?;
-    client.query(&statement, &[&channels, &payloads]).await?;
+    let statement = "SELECT pg_notify(n.channel, n.payload) FROM unnest($1::text[], $2::text[]) AS n(channel, payload)";
+    client.query(statement, &[&channels, &payloads]).await?;
     Ok(())
 }

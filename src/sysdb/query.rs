@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use tokio_postgres::Row;
 
 use super::{Owner, StepRecord, SysdbError, SystemDatabase, WorkflowId};
+use crate::postgres::Statements;
 
 /// A workflow that runs here and shouldn't any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,13 +68,11 @@ impl SystemDatabase {
     /// The recorded steps of these workflows, in order.
     pub async fn history(&self, ids: &[WorkflowId]) -> Result<HashMap<WorkflowId, Vec<StepRecord>>, SysdbError> {
         let client = self.client().await?;
-        let statement = client
-            .prepare_cached(&self.sql(
-                "SELECT workflow_uuid, function_id, function_name, output, error, serialization, child_workflow_id,
+        let statement = self.sql(
+            "SELECT workflow_uuid, function_id, function_name, output, error, serialization, child_workflow_id,
                         COALESCE(started_at_epoch_ms, 0) AS started, COALESCE(completed_at_epoch_ms, 0) AS completed
                    FROM {s}.operation_outputs WHERE workflow_uuid = ANY($1) ORDER BY workflow_uuid, function_id",
-            ))
-            .await?;
+        );
         let ids: Vec<&str> = ids.iter().map(WorkflowId::as_str).collect();
         let mut found: HashMap<WorkflowId, Vec<StepRecord>> = HashMap::new();
         for row in client.query(&statement, &[&ids]).await? {
@@ -88,8 +87,7 @@ impl SystemDatabase {
         let tokens: Vec<&str> = owners.iter().map(|owner| owner.token.as_str()).collect();
         let since: Vec<i64> = owners.iter().map(|owner| owner.since).collect();
         let client = self.client().await?;
-        let statement = client
-            .prepare_cached(&self.sql(
+        let statement = self.sql(
                 "SELECT mine.place::int, w.status,
                         w.status = 'PENDING' AND w.owner_xid = mine.token AND w.started_at_epoch_ms = mine.since, p.status
                    FROM unnest($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY AS mine(id, token, since, place)
@@ -98,8 +96,7 @@ impl SystemDatabase {
                     AND p.status IN ('ERROR', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')
                   WHERE w.status IS DISTINCT FROM 'PENDING' OR w.owner_xid IS DISTINCT FROM mine.token
                      OR w.started_at_epoch_ms IS DISTINCT FROM mine.since OR p.status IS NOT NULL",
-            ))
-            .await?;
+            );
         let mut astray = Vec::new();
         for row in client.query(&statement, &[&ids, &tokens, &since]).await? {
             let place: i32 = row.try_get(0)?;
@@ -118,12 +115,10 @@ impl SystemDatabase {
     /// Of these workflows, those that have ended or are gone.
     pub async fn ended(&self, ids: &[WorkflowId]) -> Result<Vec<WorkflowId>, SysdbError> {
         let client = self.client().await?;
-        let statement = client
-            .prepare_cached(&self.sql(
-                "SELECT i.id FROM unnest($1::text[]) AS i(id) LEFT JOIN {s}.workflow_status w ON w.workflow_uuid = i.id
+        let statement = self.sql(
+            "SELECT i.id FROM unnest($1::text[]) AS i(id) LEFT JOIN {s}.workflow_status w ON w.workflow_uuid = i.id
                   WHERE w.status IS NULL OR w.status NOT IN ('ENQUEUED', 'DELAYED', 'PENDING')",
-            ))
-            .await?;
+        );
         let ids: Vec<&str> = ids.iter().map(WorkflowId::as_str).collect();
         let rows = client.query(&statement, &[&ids]).await?;
         rows.iter().map(|row| Ok(WorkflowId::new(row.try_get::<_, String>(0)?))).collect()
@@ -132,12 +127,10 @@ impl SystemDatabase {
     /// A workflow's status and outcome; `None` when there is no such workflow.
     pub async fn workflow(&self, id: &WorkflowId) -> Result<Option<WorkflowView>, SysdbError> {
         let client = self.client().await?;
-        let statement = client
-            .prepare_cached(&self.sql(
-                "SELECT w.status, w.serialization, {outcome} FROM {s}.workflow_status w {join_outcome}
+        let statement = self.sql(
+            "SELECT w.status, w.serialization, {outcome} FROM {s}.workflow_status w {join_outcome}
                   WHERE w.workflow_uuid = $1",
-            ))
-            .await?;
+        );
         let row = client.query_opt(&statement, &[&id.as_str()]).await?;
         row.map(|row| {
             Ok(WorkflowView {
@@ -153,12 +146,10 @@ impl SystemDatabase {
     /// Values of a stream from an offset on, at most a thousand.
     pub async fn stream(&self, id: &WorkflowId, key: &str, from: i32) -> Result<Vec<String>, SysdbError> {
         let client = self.client().await?;
-        let statement = client
-            .prepare_cached(&self.sql(
-                "SELECT value FROM {s}.streams WHERE workflow_uuid = $1 AND key = $2 AND \"offset\" >= $3
+        let statement = self.sql(
+            "SELECT value FROM {s}.streams WHERE workflow_uuid = $1 AND key = $2 AND \"offset\" >= $3
                   ORDER BY \"offset\" LIMIT 1000",
-            ))
-            .await?;
+        );
         let rows = client.query(&statement, &[&id.as_str(), &key, &from]).await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }

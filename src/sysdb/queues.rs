@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr, time::Duration};
 use tokio_postgres::Row;
 
 use super::{SysdbError, SystemDatabase};
+use crate::postgres::Statements;
 
 /// Pauses between looks that a registered queue may ask for; what lies outside is brought inside.
 const POLLING: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(600));
@@ -99,7 +100,7 @@ impl SystemDatabase {
     /// The limits under which a queue is registered; `None` when it isn't, or belongs to another application.
     pub async fn registered_limits(&self, queue: &str, application: &str) -> Result<Option<QueueLimits>, SysdbError> {
         let client = self.client().await?;
-        let statement = client.prepare_cached(&self.sql(REGISTERED)).await?;
+        let statement = self.sql(REGISTERED);
         let row = client.query_opt(&statement, &[&queue, &application]).await?;
         Ok(row.as_ref().map(read).transpose()?)
     }

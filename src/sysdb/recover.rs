@@ -1,8 +1,7 @@
 //! Hand-overs: PENDING → ENQUEUED for rows of dead executors and of a drain, and dead-lettering.
 
-use deadpool_postgres::Transaction;
-
 use super::{Owner, SysdbError, SystemDatabase};
+use crate::postgres::{Statements, Transaction};
 
 /// $1 executors, $2 application. Rides `idx_workflow_status_pending`. Attempts and deadline are kept; a workflow that was
 /// started directly has no queue and goes to the internal one.
@@ -54,7 +53,7 @@ impl SystemDatabase {
         executors: &[String],
         application: &str,
     ) -> Result<Vec<String>, SysdbError> {
-        let statement = transaction.prepare_cached(&self.sql(RECOVER)).await?;
+        let statement = self.sql(RECOVER);
         let rows = transaction.query(&statement, &[&executors, &application]).await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
@@ -65,7 +64,7 @@ impl SystemDatabase {
         let tokens: Vec<&str> = owners.iter().map(|owner| owner.token.as_str()).collect();
         let since: Vec<i64> = owners.iter().map(|owner| owner.since).collect();
         let client = self.client().await?;
-        let statement = client.prepare_cached(&self.sql(RELEASE)).await?;
+        let statement = self.sql(RELEASE);
         Ok(client.query(&statement, &[&ids, &tokens, &since]).await?.len())
     }
 
@@ -79,14 +78,14 @@ impl SystemDatabase {
     ) -> Result<u64, SysdbError> {
         let tokens: Vec<&str> = running.iter().map(|owner| owner.token.as_str()).collect();
         let client = self.client().await?;
-        let statement = client.prepare_cached(&self.sql(RELEASE_STRANDED)).await?;
+        let statement = self.sql(RELEASE_STRANDED);
         Ok(client.execute(&statement, &[&executor, &application, &tokens, &SETTLED]).await?)
     }
 
     /// Park a workflow that was started too often. False when it is no longer ours.
     pub async fn dead_letter(&self, owner: &Owner) -> Result<bool, SysdbError> {
         let client = self.client().await?;
-        let statement = client.prepare_cached(&self.sql(DEAD_LETTER)).await?;
+        let statement = self.sql(DEAD_LETTER);
         Ok(client.execute(&statement, &[&owner.id.as_str(), &owner.token.as_str(), &owner.since]).await? == 1)
     }
 }

@@ -1,6 +1,7 @@
 //! What an application still has to write for a workflow that was taken away from its executor.
 
 use super::{ApplicationWrite, SysdbError, SystemDatabase, WorkflowId};
+use crate::postgres::Statements;
 
 /// Why a workflow needs settling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +23,7 @@ impl SystemDatabase {
         let mut client = self.client().await?;
         let transaction = client.transaction().await?;
         let look = "SELECT status FROM {s}.workflow_status WHERE workflow_uuid = $1 FOR SHARE";
-        let statement = transaction.prepare_cached(&self.sql(look)).await?;
+        let statement = self.sql(look);
         let row = transaction.query_opt(&statement, &[&id.as_str()]).await?;
         let status = row.map(|row| row.try_get::<_, Option<String>>(0)).transpose()?;
         let taken = match status {
@@ -31,7 +32,6 @@ impl SystemDatabase {
             Some(_) => return Ok(false),
         };
         let ApplicationWrite { statement, row } = write(taken);
-        let statement = transaction.prepare_cached(&statement).await?;
         transaction.execute(&statement, &[&serde_json::json!([row])]).await?;
         transaction.commit().await?;
         Ok(true)

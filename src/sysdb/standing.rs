@@ -3,9 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use tokio_postgres::Client;
-
 use super::{SysdbError, SystemDatabase, layout::Layout, schema};
+use crate::postgres::{Session, Statements};
 
 /// The level of a system schema, and what it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +90,6 @@ impl SystemDatabase {
         if let Some(known) = self.standing.get() {
             let level = self.schema.quoted();
             let level = format!("SELECT max(version)::bigint FROM {level}.dbos_migrations");
-            let level = client.prepare_cached(&level).await?;
             if client.query_one(&level, &[]).await?.try_get::<_, Option<i64>>(0)? == Some(known.level) {
                 return Ok(false);
             }
@@ -99,8 +97,8 @@ impl SystemDatabase {
         self.look_by(&client).await
     }
 
-    pub(super) async fn look_by(&self, client: &Client) -> Result<bool, SysdbError> {
-        let Some((level, tables)) = schema::columns_at(client, &self.schema).await? else { return Ok(false) };
+    pub(super) async fn look_by(&self, client: &Session) -> Result<bool, SysdbError> {
+        let Some((level, tables)) = schema::columns_at(&**client, &self.schema).await? else { return Ok(false) };
         let layout = Layout::of(|table, column| tables.get(table).is_some_and(|columns| columns.contains(column)));
         let before = self.standing.get();
         // Whoever made the tables has yet to grant them. The earlier layout does until then: results are found there, too.
@@ -119,11 +117,11 @@ impl SystemDatabase {
         let Some(before) = before.filter(|before| before.layout != layout) else { return Ok(false) };
         tracing::info!(from = before.level, to = level, "the system schema was brought forward; statements follow it");
         // On all connections; those of the earlier layout are never asked for again.
-        self.pool.manager().statement_caches.clear();
+        self.pool.forget_statements();
         Ok(true)
     }
 
-    async fn may_use_payload_tables(&self, client: &Client) -> Result<bool, SysdbError> {
+    async fn may_use_payload_tables(&self, client: &Session) -> Result<bool, SysdbError> {
         // A name in quotes, inside of a text.
         let rights = RIGHTS.replace("{s}", &self.schema.quoted().replace('\'', "''"));
         Ok(client.query_one(&rights, &[]).await?.try_get::<_, Option<bool>>(0)?.unwrap_or(false))

@@ -2,6 +2,7 @@
 //! scoped to our application, and use the database's clock.
 
 use super::{SysdbError, SystemDatabase};
+use crate::postgres::Statements;
 
 /// Rows a statement; the sweep repeats while it is full.
 const BATCH: i64 = 1000;
@@ -44,7 +45,7 @@ impl SystemDatabase {
 
     async fn sweep(&self, statement: &str, application: &str) -> Result<u64, SysdbError> {
         let client = self.client().await?;
-        let statement = client.prepare_cached(&self.sql(statement)).await?;
+        let statement = self.sql(statement);
         let mut total = 0;
         loop {
             let rows = client.execute(&statement, &[&application, &BATCH]).await?;

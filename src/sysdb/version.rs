@@ -1,6 +1,7 @@
 //! Registering our application version, so that unversioned rows have someone to run them.
 
 use super::{SysdbError, SystemDatabase};
+use crate::postgres::Statements;
 
 /// What became of a registration.
 #[derive(Clone, Debug, PartialEq, Eq)]

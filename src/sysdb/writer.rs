@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{Checkpoint, CommitError, Notifier, Received, SysdbError, SystemDatabase, notify};
+use crate::postgres::Statements;
 
 mod transaction;
 

@@ -1,11 +1,10 @@
 //! The databases of a worker: connections, and the schemas in them.
 
-use deadpool_postgres::{Object, Pool};
 use tokio_postgres::Client;
 
 use crate::{
     config::Settings,
-    postgres,
+    postgres::{self, Pool, Pooling},
     sysdb::{
         SystemDatabase,
         schema::{self, Advanced, Prefix, SchemaName, State, Task, app},
@@ -102,10 +101,15 @@ impl Database {
         };
         let schema: SchemaName = database.schema.parse()?;
         let prefix = database.table_prefix.parse()?;
-        let settings = to(&database.url)?;
+        let mut settings = to(&database.url)?;
+        settings.pooling = database.pooler.resolve(&settings).await?;
         let pool = postgres::connect(&settings).await?;
         let flows = match &database.flows_url {
-            Some(url) => postgres::connect(&to(url)?).await?,
+            Some(url) => {
+                let mut settings = to(url)?;
+                settings.pooling = database.pooler.resolve(&settings).await?;
+                postgres::connect(&settings).await?
+            }
             None => pool.clone(),
         };
         let lease = postgres::connect(&postgres::Settings { pool_size: 1, ..settings.clone() }).await?;
@@ -122,13 +126,18 @@ impl Database {
         })
     }
 
+    /// What stands between the worker and the database with the queue.
+    pub fn pooling(&self) -> Pooling {
+        self.pool.pooling()
+    }
+
     /// What the system schema is. Changes nothing.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn inspect(&self) -> Result<State, SchemaError> {
         let client = self.pool.get().await?;
-        Ok(schema::inspect(&**client, &self.schema).await?)
+        Ok(schema::inspect(&*client, &self.schema).await?)
     }
 
     /// What [`Database::ensure_schemas`] would make: one line each; empty when all is there.
@@ -154,8 +163,8 @@ impl Database {
     /// Only those of the database.
     pub async fn recent_executors(&self) -> Result<Vec<String>, SchemaError> {
         let client = self.pool.get().await?;
-        match schema::inspect(&**client, &self.schema).await? {
-            State::Older { .. } | State::Low { .. } => Ok(schema::recent_executors(&**client, &self.schema).await?),
+        match schema::inspect(&*client, &self.schema).await? {
+            State::Older { .. } | State::Low { .. } => Ok(schema::recent_executors(&*client, &self.schema).await?),
             _ => Ok(Vec::new()),
         }
     }
@@ -163,7 +172,7 @@ impl Database {
     async fn with_tables(&self, mut plan: Vec<String>) -> Result<Vec<String>, SchemaError> {
         for (pool, part) in self.parts() {
             let client = pool.get().await?;
-            let missing = app::missing(&**client, &self.prefix, part).await?;
+            let missing = app::missing(&*client, &self.prefix, part).await?;
             plan.extend(missing.into_iter().map(|table| format!("CREATE TABLE {table}")));
         }
         Ok(plan)
@@ -201,7 +210,7 @@ impl Database {
     pub async fn migrate_schemas(&self, progress: impl FnMut(&Task)) -> Result<Migrated, SchemaError> {
         let advanced = {
             // Taken from the pool for good: it has a lock and no time limit, whatever happens here.
-            let mut client = Object::take(self.pool.get().await?);
+            let mut client = self.pool.get().await?.take();
             let client: &mut Client = &mut client;
             schema::advance(client, &self.schema, progress).await?
         };

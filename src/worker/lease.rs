@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Identity;
+use crate::postgres::{Pool, Statements};
 use crate::sysdb::{SysdbError, schema::Prefix};
 
 /// Another live worker has the id, or the database can't be asked.
@@ -195,13 +195,11 @@ impl Leases {
 
     async fn renew(&self, me: &Identity) -> Result<bool, SysdbError> {
         let client = self.pool.get().await?;
-        let statement = client
-            .prepare_cached(&format!(
-                "UPDATE {} SET renewed_at = now(), expires_at = now() + make_interval(secs => $3)
+        let statement = format!(
+            "UPDATE {} SET renewed_at = now(), expires_at = now() + make_interval(secs => $3)
                   WHERE id = $1 AND incarnation = $2",
-                self.table
-            ))
-            .await?;
+            self.table
+        );
         let seconds = self.lease.as_secs_f64();
         Ok(client.execute(&statement, &[&me.id, &me.incarnation, &seconds]).await? == 1)
     }

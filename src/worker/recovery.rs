@@ -1,8 +1,7 @@
 //! Recovery: what dead workers left goes back to the queue.
 
-use deadpool_postgres::Pool;
-
 use super::Identity;
+use crate::postgres::{Pool, Statements};
 use crate::sysdb::{SysdbError, SystemDatabase, schema::Prefix};
 
 /// Finds the dead by their leases. Cheap to clone.
@@ -35,12 +34,8 @@ impl Recovery {
     pub async fn dead(&self, me: &Identity) -> Result<Vec<String>, SysdbError> {
         let mut client = self.pool.get().await?;
         let transaction = client.transaction().await?;
-        let statement = transaction
-            .prepare_cached(&format!(
-                "SELECT id FROM {} WHERE expires_at <= now() AND id <> $1 FOR UPDATE SKIP LOCKED",
-                self.table
-            ))
-            .await?;
+        let statement =
+            format!("SELECT id FROM {} WHERE expires_at <= now() AND id <> $1 FOR UPDATE SKIP LOCKED", self.table);
         let rows = transaction.query(&statement, &[&me.id]).await?;
         let dead = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
         if dead.is_empty() {
@@ -48,9 +43,7 @@ impl Recovery {
             return Ok(Vec::new());
         }
         let recovered = self.sysdb.recover(&transaction, &dead, &self.application).await?;
-        let statement = transaction
-            .prepare_cached(&format!("DELETE FROM {} WHERE expires_at <= now() - interval '1 day'", self.table))
-            .await?;
+        let statement = format!("DELETE FROM {} WHERE expires_at <= now() - interval '1 day'", self.table);
         transaction.execute(&statement, &[]).await?;
         transaction.commit().await?;
         Ok(recovered)

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
-use deadpool_postgres::Pool;
 use fireflow_worker::config;
+use fireflow_worker::postgres::{Parameter, Pool, Statements};
 use fireflow_worker::sysdb::schema::SchemaName;
 use fireflow_worker::sysdb::{ClaimScope, Notifier, SystemDatabase, Writer, WriterHandle};
 use fireflow_worker::worker::Database;
 use serde_json::Value;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::ToSql;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::{Mail, Row, State, Step};
@@ -120,13 +119,13 @@ impl Case<'_> {
 
     /// A client's statements in one transaction, as many times as the server asks for by deadlocks; gives the last one's
     /// rows. None when a message has no destination.
-    async fn execute(&self, statements: &[&str], parameters: &[&(dyn ToSql + Sync)]) -> Option<u64> {
+    async fn execute(&self, statements: &[&str], parameters: &[&dyn Parameter]) -> Option<u64> {
         loop {
             let mut client = self.stage.client.get().await.unwrap();
             let transaction = client.transaction().await.unwrap();
             let mut result = Ok(0);
             for statement in statements {
-                result = transaction.execute(*statement, parameters).await;
+                result = transaction.execute(statement, parameters).await;
                 if result.is_err() {
                     break;
                 }
@@ -245,9 +244,8 @@ impl Case<'_> {
               LEFT JOIN dbos.workflow_output o USING (workflow_uuid) WHERE w.workflow_uuid = ANY($1)"#;
         let ids: Vec<String> = (0..ROWS).map(|row| self.id(row)).collect();
         let client = self.stage.client.get().await.unwrap();
-        let statement = client.prepare_cached(sql).await.unwrap();
         let mut state = State::default();
-        for row in client.query(&statement, &[&ids]).await.unwrap() {
+        for row in client.query(sql, &[&ids]).await.unwrap() {
             let list = |column: usize| match row.get::<_, Option<Value>>(column) {
                 Some(Value::Array(items)) => items,
                 _ => Vec::new(),

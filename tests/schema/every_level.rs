@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
+use fireflow_worker::postgres::Pool;
 use fireflow_worker::sysdb::schema::{SchemaName, ensure};
 use fireflow_worker::sysdb::{
     Append, Cause, Checkpoint, ChildStart, Claim, ClaimScope, Claimed, CommitError, EnqueueError, Enqueued, Finish,

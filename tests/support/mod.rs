@@ -17,9 +17,8 @@ pub mod worker;
 
 use std::sync::OnceLock;
 
-use deadpool_postgres::Pool;
 use fireflow_worker::postgres::embedded::{Data, Options, Server, locate};
-use fireflow_worker::postgres::{self, DatabaseUrl, Settings};
+use fireflow_worker::postgres::{self, DatabaseUrl, Pool, Settings};
 use tokio_postgres::{Client, NoTls};
 
 /// The server of this test process.

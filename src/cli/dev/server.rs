@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use crate::{
     cli::output,
     postgres::{
-        self,
+        self, Statements,
         embedded::{Data, Options, Programs, Server},
     },
 };
@@ -25,7 +25,7 @@ pub(super) async fn create_database(server: &Server, name: &str) -> anyhow::Resu
     let settings = postgres::Settings { pool_size: 1, ..postgres::Settings::new(server.url("postgres").parse()?) };
     let pool = postgres::connect(&settings).await?;
     let client = pool.get().await?;
-    if client.query_opt("SELECT FROM pg_database WHERE datname = $1", &[&name]).await?.is_none() {
+    if Statements::query_opt(&client, "SELECT FROM pg_database WHERE datname = $1", &[&name]).await?.is_none() {
         client.batch_execute(&format!("CREATE DATABASE {name}")).await?;
     }
     Ok(())

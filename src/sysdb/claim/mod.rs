@@ -2,9 +2,10 @@
 
 mod sql;
 
-use tokio_postgres::{IsolationLevel, Row, error::SqlState, types::ToSql};
+use tokio_postgres::{IsolationLevel, Row, error::SqlState};
 
 use super::{Owner, OwnerToken, PartitionLimits, RateLimit, SysdbError, SystemDatabase, WorkflowId};
+use crate::postgres::{Parameter, Statements};
 
 /// Which rows this worker may take.
 #[derive(Clone, Debug)]
@@ -143,15 +144,14 @@ impl SystemDatabase {
         let (own_starts, own_period) = start_limit(own.and_then(|own| own.rate));
         let token_text = token.as_str();
         let mut parameters = common(scope, &claim.queue, &token_text, &limit);
-        let limits: [&(dyn ToSql + Sync); 7] =
+        let limits: [&dyn Parameter; 7] =
             [&concurrency, &starts, &period, &key, &own_concurrency, &own_starts, &own_period];
         parameters.extend(limits);
         let mut client = self.client().await?;
         let statement = self.sql(&sql::claim(&claim.rows, isolation.is_some()));
-        let statement = client.prepare_cached(&statement).await?;
         let rows = match isolation {
             Some(isolation) => {
-                let transaction = client.build_transaction().isolation_level(isolation).start().await?;
+                let transaction = client.transaction_at(isolation).await?;
                 let rows = transaction.query(&statement, &parameters).await?;
                 // An empty claim has written nothing: no commit record, no transaction id spent.
                 if rows.is_empty() {
@@ -175,7 +175,7 @@ impl SystemDatabase {
         let token_text = token.as_str();
         let parameters = common(scope, &queue, &token_text, &limit);
         let client = self.client().await?;
-        let statement = client.prepare_cached(&self.sql(&sql::claim_heads())).await?;
+        let statement = self.sql(&sql::claim_heads());
         claimed(&client.query(&statement, &parameters).await?, queue, &token)
     }
 
@@ -189,7 +189,7 @@ impl SystemDatabase {
         most: u32,
     ) -> Result<Vec<String>, SysdbError> {
         let client = self.client().await?;
-        let statement = client.prepare_cached(&self.sql(&sql::partitions())).await?;
+        let statement = self.sql(&sql::partitions());
         let concurrency = concurrency.map(i64::from);
         let rows = client.query(&statement, &[&queue, &scope.application, &concurrency, &i64::from(most)]).await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
@@ -197,12 +197,7 @@ impl SystemDatabase {
 }
 
 /// $1 to $10, which all claims have.
-fn common<'a>(
-    scope: &'a ClaimScope,
-    queue: &'a &'a str,
-    token: &'a &'a str,
-    limit: &'a i64,
-) -> Vec<&'a (dyn ToSql + Sync)> {
+fn common<'a>(scope: &'a ClaimScope, queue: &'a &'a str, token: &'a &'a str, limit: &'a i64) -> Vec<&'a dyn Parameter> {
     vec![
         queue,
         token,

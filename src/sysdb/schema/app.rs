@@ -5,13 +5,14 @@
 
 use std::collections::HashSet;
 
-use tokio_postgres::{Client, GenericClient, Transaction};
+use tokio_postgres::{Client, Transaction};
 
 use super::Error;
 use super::lock::{APP_KEY, locked};
 use super::migrate::not_allowed;
 use super::name::Prefix;
 use super::shape::{EXECUTIONS, FLOW_PINS, FLOW_VERSIONS, FLOWS, Needed, WORKERS};
+use crate::postgres::Statements;
 
 /// Which tables a database holds: flows may live in another one than executions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +71,7 @@ impl Part {
 ///
 /// # Errors
 /// A table is there and lacks columns.
-pub async fn missing(client: &impl GenericClient, prefix: &Prefix, part: Part) -> Result<Vec<String>, Error> {
+pub async fn missing(client: &impl Statements, prefix: &Prefix, part: Part) -> Result<Vec<String>, Error> {
     let mut missing = Vec::new();
     for migration in MIGRATIONS.iter().filter(|migration| part.holds(migration.part)) {
         if !exists(client, prefix, &migration.table).await? {
@@ -111,7 +112,7 @@ async fn create(transaction: &Transaction<'_>, prefix: &Prefix, part: Part) -> R
             made.push(format!("{prefix}{}", migration.table.0));
         }
         let sql = format!("INSERT INTO {record} (version) VALUES ($1) ON CONFLICT DO NOTHING");
-        transaction.execute(&sql, &[&migration.version]).await?;
+        Statements::execute(transaction, &sql, &[&migration.version]).await?;
     }
     if !made.is_empty() {
         tracing::info!(tables = made.join(", "), "created application tables");
@@ -120,7 +121,7 @@ async fn create(transaction: &Transaction<'_>, prefix: &Prefix, part: Part) -> R
 }
 
 /// Whether the table is there; an error when it lacks columns.
-async fn exists(client: &impl GenericClient, prefix: &Prefix, needed: &Needed) -> Result<bool, Error> {
+async fn exists(client: &impl Statements, prefix: &Prefix, needed: &Needed) -> Result<bool, Error> {
     let table = prefix.table(needed.0);
     // to_regclass follows the search_path as the statements on these tables do.
     let sql = "SELECT a.attname::text

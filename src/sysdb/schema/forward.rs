@@ -7,8 +7,8 @@
 
 use std::time::{Duration, Instant};
 
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, GenericClient};
 
 use super::inspect::{State, inspect};
 use super::levels::{FIRST_SHARED, Kind, Level, above};
@@ -17,6 +17,7 @@ use super::low::{How, Step, is_stale};
 use super::migrate::{accept, explain, not_allowed, plan};
 use super::name::SchemaName;
 use super::{BASELINE_LEVEL, Error};
+use crate::postgres::Statements;
 
 /// Who waits for a table's lock makes all others wait behind him, also those who only read; so not for long at a time.
 const LOCK_TIMEOUT: &str = "3s";
@@ -91,7 +92,7 @@ pub fn plan_forward(state: &State, schema: &SchemaName) -> Result<Vec<String>, E
 ///
 /// # Errors
 /// Only those of the database.
-pub async fn recent_executors(client: &impl GenericClient, schema: &SchemaName) -> Result<Vec<String>, Error> {
+pub async fn recent_executors(client: &impl Statements, schema: &SchemaName) -> Result<Vec<String>, Error> {
     // Rides `workflow_status_created_at_index`.
     let sql = format!(
         "SELECT DISTINCT executor_id FROM {}.workflow_status
@@ -248,7 +249,7 @@ async fn drop_invalid(client: &Client, schema: &SchemaName, index: &str) -> Resu
                  JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
                  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                 WHERE NOT i.indisvalid AND n.nspname = $1 AND c.relname = $2";
-    if client.query_opt(sql, &[&schema.name(), &index]).await?.is_some() {
+    if Statements::query_opt(client, sql, &[&schema.name(), &index]).await?.is_some() {
         drop_index(client, schema, index).await?;
     }
     Ok(())
@@ -260,13 +261,13 @@ async fn drop_index(client: &Client, schema: &SchemaName, index: &str) -> Result
     client.batch_execute(&sql).await.map_err(not_allowed)
 }
 
-async fn recorded(client: &impl GenericClient, schema: &SchemaName) -> Result<i64, Error> {
+async fn recorded(client: &impl Statements, schema: &SchemaName) -> Result<i64, Error> {
     let sql = format!("SELECT max(version)::bigint FROM {}.dbos_migrations", schema.quoted());
     Ok(client.query_one(&sql, &[]).await?.get::<_, Option<i64>>(0).unwrap_or(0))
 }
 
 /// The number only ever grows, whoever else writes it.
-async fn record(client: &impl GenericClient, schema: &SchemaName, level: i64) -> Result<(), Error> {
+async fn record(client: &impl Statements, schema: &SchemaName, level: i64) -> Result<(), Error> {
     debug_assert!(level <= BASELINE_LEVEL);
     let table = format!("{}.dbos_migrations", schema.quoted());
     let sql =

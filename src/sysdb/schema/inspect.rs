@@ -2,13 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tokio_postgres::GenericClient;
-
 use super::Error;
 use super::levels::{FIRST_SHARED, comes_after};
 use super::low::{self, Low, Step};
 use super::name::SchemaName;
 use super::shape::{Needed, SYSTEM};
+use crate::postgres::Statements;
 
 /// From here on the columns are all there; later levels only add indexes.
 const FIRST_COMPLETE_LEVEL: i64 = 123;
@@ -62,7 +61,7 @@ pub enum State {
 ///
 /// # Errors
 /// Only those of the database.
-pub async fn inspect(client: &impl GenericClient, schema: &SchemaName) -> Result<State, Error> {
+pub async fn inspect(client: &impl Statements, schema: &SchemaName) -> Result<State, Error> {
     let tables = columns(client, schema).await?;
     if tables.is_empty() {
         return Ok(State::Empty);
@@ -86,7 +85,7 @@ pub async fn inspect(client: &impl GenericClient, schema: &SchemaName) -> Result
 
 /// The level that a schema records, and the columns of its tables; `None` where there is no such schema.
 pub(in crate::sysdb) async fn columns_at(
-    client: &impl GenericClient,
+    client: &impl Statements,
     schema: &SchemaName,
 ) -> Result<Option<(i64, Tables)>, tokio_postgres::Error> {
     let has_level = |tables: &Tables| tables.get("dbos_migrations").is_some_and(|columns| columns.contains("version"));
@@ -99,7 +98,7 @@ pub(in crate::sysdb) async fn columns_at(
 }
 
 /// One row at all times; a maximum is right also should there be several.
-async fn recorded(client: &impl GenericClient, schema: &SchemaName) -> Result<Option<i64>, tokio_postgres::Error> {
+async fn recorded(client: &impl Statements, schema: &SchemaName) -> Result<Option<i64>, tokio_postgres::Error> {
     let sql = format!("SELECT max(version)::bigint FROM {}.dbos_migrations", schema.quoted());
     client.query_one(&sql, &[]).await?.try_get(0)
 }
@@ -108,7 +107,7 @@ async fn recorded(client: &impl GenericClient, schema: &SchemaName) -> Result<Op
 type Tables = HashMap<String, HashSet<String>>;
 
 /// The columns of the system tables that are there.
-async fn columns(client: &impl GenericClient, schema: &SchemaName) -> Result<Tables, tokio_postgres::Error> {
+async fn columns(client: &impl Statements, schema: &SchemaName) -> Result<Tables, tokio_postgres::Error> {
     // The catalogue's own snapshot; no lock on the tables themselves.
     let sql = "SELECT c.relname::text, a.attname::text
                  FROM pg_catalog.pg_class c

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::{Client, Transaction};
 
 use super::Error;
+use crate::postgres::Statements;
 
 /// The key that DBOS's Python SDK locks while it migrates; the others lock nothing.
 pub(super) const SYSTEM_KEY: i64 = 1_234_567_890;
@@ -21,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// building an index concurrently, which waits for all older snapshots to go. Both would wait for each other.
 async fn try_locked(client: &mut Client, key: i64) -> Result<Option<Transaction<'_>>, Error> {
     let transaction = client.transaction().await?;
-    let row = transaction.query_one("SELECT pg_try_advisory_xact_lock($1)", &[&key]).await?;
+    let row = Statements::query_one(&transaction, "SELECT pg_try_advisory_xact_lock($1)", &[&key]).await?;
     if row.get(0) {
         return Ok(Some(transaction));
     }
@@ -52,7 +53,7 @@ pub(super) async fn locked<T>(
 /// Take the lock for the session, over several transactions. Tried for, not waited for, as above.
 pub(super) async fn lock_session(client: &Client, key: i64) -> Result<(), Error> {
     let start = Instant::now();
-    while !client.query_one("SELECT pg_try_advisory_lock($1)", &[&key]).await?.get::<_, bool>(0) {
+    while !Statements::query_one(client, "SELECT pg_try_advisory_lock($1)", &[&key]).await?.get::<_, bool>(0) {
         if start.elapsed() > PATIENCE {
             return Err(Error::Locked { seconds: PATIENCE.as_secs() });
         }
@@ -63,6 +64,6 @@ pub(super) async fn lock_session(client: &Client, key: i64) -> Result<(), Error>
 
 /// Give the session's lock back. Where the session has ended, the lock has as well.
 pub(super) async fn unlock_session(client: &Client, key: i64) -> Result<(), Error> {
-    client.query_one("SELECT pg_advisory_unlock($1)", &[&key]).await?;
+    Statements::query_one(client, "SELECT pg_advisory_unlock($1)", &[&key]).await?;
     Ok(())
 }

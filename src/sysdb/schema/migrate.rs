@@ -7,6 +7,7 @@ use super::Error;
 use super::inspect::{State, inspect};
 use super::lock::{SYSTEM_KEY, locked};
 use super::name::SchemaName;
+use crate::postgres::Statements;
 
 /// The level that a fresh schema is made at: the newest that an SDK knows.
 pub const BASELINE_LEVEL: i64 = 125;
@@ -78,7 +79,7 @@ pub(super) fn accept(state: &State, schema: &SchemaName) -> Result<Option<Ready>
 async fn create(transaction: &Transaction<'_>, schema: &SchemaName) -> Result<(), tokio_postgres::Error> {
     // Without IF NOT EXISTS, which asks for the right to create also where there is nothing to create.
     let sql = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1";
-    if transaction.query_opt(sql, &[&schema.name()]).await?.is_none() {
+    if Statements::query_opt(transaction, sql, &[&schema.name()]).await?.is_none() {
         transaction.batch_execute(&format!("CREATE SCHEMA {}", schema.quoted())).await?;
     }
     transaction.batch_execute(&BASELINE.replace("{schema}", schema.quoted())).await

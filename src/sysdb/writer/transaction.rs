@@ -5,9 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::error::SqlState;
 
+use crate::postgres::{Parameter, Parameters, Session, Statements, Transaction};
 use crate::sysdb::{
     Append, ApplicationWrite, Checkpoint, ChildStart, CommitError, Consume, Finish, Message, Owner, Receive, Received,
     StepRecord, SysdbError, SystemDatabase, Write,
@@ -141,7 +141,7 @@ type Committed = (String, Vec<Outcome>, Result<(), tokio_postgres::Error>);
 /// Write a batch: transaction id, what became of each checkpoint, and the answer to COMMIT.
 pub(super) async fn write(
     sysdb: &SystemDatabase,
-    client: &mut Client,
+    client: &mut Session,
     batch: &[&Checkpoint],
 ) -> Result<Committed, Failure> {
     let transaction = client.transaction().await?;
@@ -185,7 +185,7 @@ async fn owned(
     batch: &[&Checkpoint],
 ) -> Result<(String, Owned), Failure> {
     let ids: Vec<&str> = batch.iter().map(|checkpoint| checkpoint.owner.id.as_str()).collect();
-    let statement = transaction.prepare_cached(&sysdb.sql(OWNED)).await?;
+    let statement = sysdb.sql(OWNED);
     let mut xid = String::new();
     let mut owned = HashMap::new();
     for row in transaction.query(&statement, &[&ids]).await? {
@@ -272,7 +272,7 @@ impl<'a> Columns<'a> {
         let numbers: Vec<i32> = self.steps.iter().map(|(_, step)| step.function_id).collect();
         let started: Vec<i64> = self.steps.iter().map(|(_, step)| step.started_at).collect();
         let completed: Vec<i64> = self.steps.iter().map(|(_, step)| step.completed_at).collect();
-        let statement = transaction.prepare_cached(&sysdb.sql(STEPS)).await?;
+        let statement = sysdb.sql(STEPS);
         let rows = transaction
             .query(
                 &statement,
@@ -313,7 +313,7 @@ impl<'a> Columns<'a> {
         let numbers: Vec<i32> = self.receives.iter().map(|(_, receive)| receive.function_id).collect();
         let started: Vec<i64> = self.receives.iter().map(|(_, receive)| receive.started_at).collect();
         let completed: Vec<i64> = self.receives.iter().map(|(_, receive)| receive.completed_at).collect();
-        let statement = transaction.prepare_cached(&sysdb.sql(RECEIVE)).await?;
+        let statement = sysdb.sql(RECEIVE);
         for row in transaction.query(&statement, &[&ids, &topics, &numbers, &started, &completed]).await? {
             let message = Message {
                 value: row.try_get::<_, Option<String>>(2)?.unwrap_or_default(),
@@ -336,21 +336,18 @@ impl<'a> Columns<'a> {
                 numbers.push(consume.function_id);
             }
         }
-        let statement = transaction.prepare_cached(&sysdb.sql(CONSUME)).await?;
+        let statement = sysdb.sql(CONSUME);
         transaction.execute(&statement, &[&ids, &messages, &numbers]).await?;
         Ok(())
     }
 
     /// Statements of the application, in the order of their first use.
     async fn application(&self, transaction: &Transaction<'_>) -> Result<(), Failure> {
-        let mut prepared = Vec::with_capacity(self.application.len());
-        for (statement, rows) in &self.application {
-            prepared.push((transaction.prepare_cached(statement).await?, serde_json::json!(rows)));
-        }
-        let run =
-            async |(statement, rows): &(_, serde_json::Value)| transaction.execute(statement, &[rows]).await.map(drop);
-        // Polled in order, so they are sent in order.
-        futures_util::future::try_join_all(prepared.iter().map(run)).await?;
+        let rows: Vec<_> = self.application.iter().map(|(_, rows)| serde_json::json!(rows)).collect();
+        let rows: Vec<[&dyn Parameter; 1]> = rows.iter().map(|rows| [rows as &dyn Parameter]).collect();
+        let statements: Vec<(&str, &Parameters<'_>)> =
+            self.application.iter().zip(&rows).map(|((statement, _), rows)| (&**statement, &rows[..])).collect();
+        transaction.execute_all(&statements).await?;
         Ok(())
     }
 
@@ -373,7 +370,7 @@ impl<'a> Columns<'a> {
                 formats.push(append.serialization);
             }
         }
-        let statement = transaction.prepare_cached(&sysdb.sql(APPEND)).await?;
+        let statement = sysdb.sql(APPEND);
         transaction.execute(&statement, &[&ids, &keys, &values, &places, &numbers, &formats]).await?;
         Ok(())
     }
@@ -386,7 +383,7 @@ impl<'a> Columns<'a> {
             |of: fn(&'a ChildStart) -> &'a str| self.starts.iter().map(|(_, start)| of(start)).collect::<Vec<_>>();
         let parents: Vec<&str> = self.starts.iter().map(|(parent, _)| *parent).collect();
         let legacy: Vec<bool> = self.starts.iter().map(|(_, start)| start.legacy).collect();
-        let statement = transaction.prepare_cached(&sysdb.sql(START)).await?;
+        let statement = sysdb.sql(START);
         transaction
             .execute(
                 &statement,
@@ -415,7 +412,7 @@ impl<'a> Columns<'a> {
         let errors: Vec<Option<&str>> =
             self.finishes.iter().map(|(_, finish)| finish.outcome.as_ref().err().map(String::as_str)).collect();
         let legacy: Vec<bool> = self.finishes.iter().map(|(_, finish)| finish.legacy).collect();
-        let statement = transaction.prepare_cached(&sysdb.sql(FINISH)).await?;
+        let statement = sysdb.sql(FINISH);
         transaction.execute(&statement, &[&ids, &statuses, &outputs, &errors, &legacy]).await?;
         Ok(())
     }

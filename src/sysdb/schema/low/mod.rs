@@ -4,9 +4,8 @@ mod parts;
 
 use std::collections::{HashMap, HashSet};
 
-use tokio_postgres::GenericClient;
-
 use super::name::SchemaName;
+use crate::postgres::Statements;
 use parts::{DEPENDENT, NOW, STEPS, TABLES, Table};
 
 /// What has to hold at level 100, and is made so by a statement where it doesn't.
@@ -73,7 +72,7 @@ pub(super) enum Low {
 }
 
 /// Look at a schema, without locks and without changing anything.
-pub(super) async fn look(client: &impl GenericClient, schema: &SchemaName) -> Result<Low, tokio_postgres::Error> {
+pub(super) async fn look(client: &impl Statements, schema: &SchemaName) -> Result<Low, tokio_postgres::Error> {
     let catalogue = Catalogue::read(client, schema).await?;
     let strange: Vec<String> = TABLES.iter().flat_map(|table| catalogue.strange(table)).collect();
     if !strange.is_empty() {
@@ -94,7 +93,7 @@ pub(super) async fn look(client: &impl GenericClient, schema: &SchemaName) -> Re
 
 /// An index has a condition that isn't wanted, or lacks one, or its build was interrupted.
 pub(super) async fn is_stale(
-    client: &impl GenericClient,
+    client: &impl Statements,
     schema: &SchemaName,
     index: &str,
 ) -> Result<bool, tokio_postgres::Error> {
@@ -120,7 +119,7 @@ struct Catalogue {
 }
 
 impl Catalogue {
-    async fn read(client: &impl GenericClient, schema: &SchemaName) -> Result<Catalogue, tokio_postgres::Error> {
+    async fn read(client: &impl Statements, schema: &SchemaName) -> Result<Catalogue, tokio_postgres::Error> {
         let name = schema.name();
         let mut catalogue = Catalogue::default();
         let sql = "SELECT c.relname::text, a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod)
@@ -235,7 +234,7 @@ impl Catalogue {
 }
 
 async fn pairs(
-    client: &impl GenericClient,
+    client: &impl Statements,
     sql: &str,
     schema: &str,
 ) -> Result<HashSet<(String, String)>, tokio_postgres::Error> {

@@ -1,11 +1,15 @@
 //! Exit codes, and how an error is shown.
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::{
+    io::{IsTerminal as _, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
 
 use crate::{
     config::ConfigError,
     postgres,
-    worker::{ConnectError, LeaseError, StartError},
+    worker::{ConnectError, LeaseError, StartError, Stuck},
 };
 
 /// Refused, or failed.
@@ -14,7 +18,25 @@ pub(super) const FAILURE: u8 = 1;
 pub(super) const BUG: u8 = 70;
 const UNAVAILABLE: u8 = 69;
 const HELD: u8 = 75;
+/// The lease ended under executions that could not be stopped.
+const STUCK: i32 = 71;
 const CONFIGURATION: u8 = 78;
+
+/// End the process at once, from any thread: executions can't be stopped, and others may run them by now.
+pub(super) fn stuck(stuck: &Stuck) {
+    let line = format!("{stuck}; this process ends at once");
+    // Whatever keeps the executions may also keep the log.
+    let told = std::thread::Builder::new().name("last-words".into()).spawn(move || tracing::error!("{line}"));
+    if let Ok(told) = told {
+        for _ in 0..100 {
+            if told.is_finished() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    std::process::exit(STUCK);
+}
 
 /// Show an error on stderr, and give its exit code.
 pub(super) fn report(error: &anyhow::Error) -> ExitCode {
@@ -26,9 +48,9 @@ pub(super) fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(code(error))
 }
 
-#[expect(clippy::print_stderr, reason = "the last word of a command, when there may be no log")]
+/// The last word of a command, when there may be no log. Nor may there be a stderr, and then it is said to nobody.
 fn eprint_line(line: &str) {
-    eprintln!("{line}");
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// The error and what caused it, without saying anything twice.

@@ -40,19 +40,20 @@ pub(super) fn without_secrets(redactor: Redactor) {
     let _ = REDACTOR.set(redactor);
 }
 
-/// Lines to stderr. Each comes in one piece.
+/// Lines to stderr. Each comes in one piece. One that can't be written, to a full disk or a closed pipe, is lost without an
+/// error: the subscriber would complain of it on stderr, and that would panic in whatever task wrote the line.
 struct Lines;
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match REDACTOR.get() {
-            Some(redactor) => io::stderr().write_all(&redactor.bytes(line))?,
-            None => io::stderr().write_all(line)?,
-        }
+        let _ = match REDACTOR.get() {
+            Some(redactor) => io::stderr().write_all(&redactor.bytes(line)),
+            None => io::stderr().write_all(line),
+        };
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
     }
 }

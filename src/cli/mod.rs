@@ -1,7 +1,7 @@
 //! The command line: one file a subcommand, and output.
 //!
 //! stdout is data, stderr is talk. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 69 database unreachable,
-//! 70 a bug, 75 another worker holds the id, 78 bad configuration.
+//! 70 a bug, 71 the lease ended under executions that can't be stopped, 75 another worker holds the id, 78 bad configuration.
 
 mod check;
 mod dev;
@@ -35,7 +35,7 @@ use crate::config::{self, ConfigError, Settings};
     arg_required_else_help = true,
     subcommand_negates_reqs = true,
     after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 69 database unreachable, 70 a bug, \
-                  75 another live worker holds the id, 78 bad configuration."
+                  71 the lease ended under executions that can't be stopped, 75 another live worker holds the id, 78 bad configuration."
 )]
 pub struct Cli {
     #[command(flatten)]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Global, logs};
+use super::{Global, exit, logs};
 use crate::{admin, worker::Worker};
 
 /// Load the configuration, serve until SIGTERM or SIGINT, drain.
@@ -26,7 +26,7 @@ impl Run {
         let settings = global.settings(flags)?;
         logs::start(&settings.log);
         let listener = settings.admin.clone();
-        let worker = Worker::new(settings);
+        let worker = Worker::new(settings).on_stuck(exit::stuck);
         logs::without_secrets(worker.redactor());
         let signals = tokio::spawn(worker.shutdown().obey_signals()?);
         let id = worker.status().snapshot().worker;

@@ -52,7 +52,7 @@ pub enum DurableError {
 impl From<CommitError> for DurableError {
     fn from(error: CommitError) -> DurableError {
         match error {
-            CommitError::OwnershipLost => DurableError::Stopped(Stop::Disowned),
+            CommitError::OwnershipLost | CommitError::Fenced => DurableError::Stopped(Stop::Disowned),
             CommitError::Closed => DurableError::Stopped(Stop::HandBack),
             error => DurableError::Commit(error),
         }

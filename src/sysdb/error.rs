@@ -12,6 +12,9 @@ pub enum SysdbError {
     /// No connection could be had.
     #[error("no connection to the database: {}", describe_pool(.0))]
     Pool(#[from] PoolError),
+    /// It was not sent: the fence is closed.
+    #[error("the worker's lease has ended, so nothing is sent any more")]
+    Fenced,
 }
 
 impl SysdbError {
@@ -21,17 +24,21 @@ impl SysdbError {
             SysdbError::Query(error) => crate::postgres::is_transient(error),
             // Whatever keeps us from connecting is not the fault of the work that waits for it.
             SysdbError::Pool(_) => true,
+            SysdbError::Fenced => false,
         }
     }
 }
 
 /// Why a checkpoint was not recorded.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommitError {
     /// The row is no longer ours: cancelled, deleted, handed to someone else. Write nothing more for it.
     #[error("the workflow is no longer owned by this execution")]
     OwnershipLost,
+    /// The worker's lease has ended, so nothing was sent, and nothing more will be.
+    #[error("the worker's lease has ended")]
+    Fenced,
     /// The step's id is already recorded differently: the code or the flow changed since.
     #[error("step {function_id} is already recorded with another outcome; the flow or the worker changed in mid-run")]
     Nondeterminism {

@@ -7,6 +7,7 @@ mod claim;
 mod commit;
 mod enqueue;
 mod error;
+mod fence;
 mod ids;
 mod layout;
 mod messages;
@@ -29,6 +30,7 @@ pub use commit::{
 };
 pub use enqueue::{EnqueueError, Enqueued, NewWorkflow};
 pub use error::{CommitError, SysdbError};
+pub use fence::Fence;
 pub use ids::{Owner, OwnerToken, WorkflowId};
 pub use messages::{CHANNEL as MESSAGES, Message, Unread};
 pub use notify::Notifier;
@@ -50,20 +52,22 @@ pub struct SystemDatabase {
     pool: Pool,
     schema: schema::SchemaName,
     standing: Arc<standing::Known>,
+    fence: Fence,
 }
 
 impl SystemDatabase {
     /// On this pool.
     pub fn new(pool: Pool, schema: schema::SchemaName) -> SystemDatabase {
-        SystemDatabase { pool, schema, standing: Arc::default() }
+        SystemDatabase { pool, schema, standing: Arc::default(), fence: Fence::default() }
     }
 
-    /// A connection; the schema's layout is known from then on.
+    /// A connection, while the fence is open; the schema's layout is known from then on.
     async fn client(&self) -> Result<Session, SysdbError> {
         let client = self.pool.get().await?;
         if self.standing.get().is_none() {
             self.look_by(&client).await?;
         }
+        self.fence.check()?;
         Ok(client)
     }
 

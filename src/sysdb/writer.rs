@@ -87,7 +87,7 @@ impl Writer {
         let outcome = self.persist(&jobs).await;
         match outcome {
             Ok(outcomes) => self.answer(jobs, outcomes),
-            Err(error) if jobs.len() == 1 => {
+            Err(error) if jobs.len() == 1 || error == CommitError::Fenced => {
                 for job in jobs {
                     let _ = job.reply.send(Err(error.clone())); // a caller that gave up needs no answer
                 }

@@ -107,6 +107,7 @@ impl Dispatcher {
                     contention = (contention * 2).min(CONTENTION.1);
                     contention
                 }
+                Err(SysdbError::Fenced) => BACKOFF.0, // the end of this life is on its way
                 Err(error) => {
                     if backoff == BACKOFF.0 {
                         tracing::warn!(%error, "can't claim; trying again with growing pauses");
@@ -160,6 +161,10 @@ impl Dispatcher {
     }
 
     pub(super) fn start(&self, claimed: Vec<Claimed>, slots: &mut Vec<Slot>) {
+        if !self.sysdb.is_open() {
+            // The lease ended while the answer was on its way. Recovery puts them back; nothing of this life may run.
+            return;
+        }
         self.status.count(Count::Claimed, claimed.len() as u64);
         for claimed in claimed {
             // A claim is never for more rows than slots.

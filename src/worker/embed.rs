@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
-use super::{Drain, Phase, Shutdown, StartError, Status, lifecycle};
+use super::{Drain, Phase, Shutdown, StartError, Status, Stuck, lease::OnStuck, lifecycle};
 use crate::{
     config::Settings,
     nodes::secrets::{Redactor, Secrets},
@@ -24,12 +24,18 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Worker {
     settings: Settings,
     secrets: Secrets,
     status: Arc<Status>,
     shutdown: Shutdown,
+    on_stuck: OnStuck,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("settings", &self.settings).field("status", &self.status).finish_non_exhaustive()
+    }
 }
 
 impl Worker {
@@ -38,13 +44,25 @@ impl Worker {
         let id = super::Identity::of_this_process(settings.worker.id.as_deref()).id;
         let status = Arc::new(Status::new(&id, &settings.queue.names()));
         let secrets = Secrets::new(&settings.secrets, environment());
-        Worker { settings, secrets, status, shutdown: Shutdown::new() }
+        let on_stuck: OnStuck = Arc::new(|stuck| tracing::error!("{stuck}"));
+        Worker { settings, secrets, status, shutdown: Shutdown::new(), on_stuck }
     }
 
     /// Ended by this shutdown, which may end other things as well.
     #[must_use]
     pub fn with_shutdown(self, shutdown: Shutdown) -> Worker {
         Worker { shutdown, ..self }
+    }
+
+    /// What to do when the lease has ended and executions couldn't be stopped, because something in them never yields.
+    /// Nothing that they do is recorded any more, and the worker goes on without them; but what they do to others goes on
+    /// as well, beside whoever runs the same executions now, until the process ends. The binary ends it. By default the
+    /// worker logs an error.
+    ///
+    /// Called on a thread of the worker's own.
+    #[must_use]
+    pub fn on_stuck(self, act: impl Fn(&Stuck) + Send + Sync + 'static) -> Worker {
+        Worker { on_stuck: Arc::new(act), ..self }
     }
 
     /// What it is doing, from now to its end.
@@ -67,7 +85,7 @@ impl Worker {
     /// # Errors
     /// [`StartError`], before anything was claimed. Once the worker serves, it outlives the database going away.
     pub async fn run(self) -> Result<(), StartError> {
-        lifecycle::run(self.settings, self.secrets, self.status, self.shutdown).await
+        lifecycle::run(self.settings, self.secrets, self.status, self.shutdown, self.on_stuck).await
     }
 
     /// Run in a task of its own, on the runtime that this is called on.

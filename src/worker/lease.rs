@@ -1,18 +1,31 @@
 //! Liveness is a lease, on the database's clock.
 //!
 //! A worker registers with an incarnation of its own, renews, and is dead when its lease has expired. One that can't
-//! renew stops itself before that, by its monotonic clock. Two processes can't hold one id: the second is told who has
+//! renew stops itself before that, by its machine's clock. Two processes can't hold one id: the second is told who has
 //! it and until when. A predecessor whose process is certainly gone (same machine, no such process) is replaced at once.
+//!
+//! Here is the table. `clock.rs` decides when to renew and when to give up, `keeper.rs` does it.
+
+mod clock;
+mod keeper;
+mod moment;
+#[cfg(test)]
+mod simulation;
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::Identity;
-use crate::postgres::{Pool, Statements};
-use crate::sysdb::{SysdbError, schema::Prefix};
+pub use keeper::Stuck;
+pub(super) use keeper::{Keeper, OnStuck};
+pub(super) use moment::Moment;
+
+use self::keeper::Renewal;
+use super::{Identity, running::Running};
+use crate::{
+    postgres::{self, Pool, Statements},
+    sysdb::{SysdbError, schema::Prefix},
+};
 
 /// Another live worker has the id, or the database can't be asked.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +49,9 @@ pub enum LeaseError {
     /// The database.
     #[error(transparent)]
     Database(#[from] SysdbError),
+    /// The system gives no thread.
+    #[error("can't start the thread that renews the lease: {0}")]
+    Thread(std::io::Error),
 }
 
 /// The workers table.
@@ -64,19 +80,25 @@ pub(super) struct Registration<'a> {
 }
 
 impl Leases {
-    /// On a pool of its own, so that the work can't starve the renewal of connections.
+    /// On a pool of its own, so that the work can't starve it of connections.
     pub fn new(pool: Pool, prefix: &Prefix, lease: Duration) -> Leases {
         Leases { pool, table: prefix.table("workers"), lease }
     }
 
-    /// Register. Waits for the lease of a predecessor that may be dead to run out; one that renews is alive.
-    pub async fn acquire(&self, me: &Identity, registration: &Registration<'_>) -> Result<Instant, LeaseError> {
-        let mut replace: Option<Uuid> = None;
+    /// Register; gives the moment of the question, from which the lease counts. Waits for the lease of a predecessor that
+    /// may be dead to run out; one that renews is alive. `mine` is an incarnation of this very process that has stopped.
+    pub async fn acquire(
+        &self,
+        me: &Identity,
+        registration: &Registration<'_>,
+        mine: Option<Uuid>,
+    ) -> Result<Moment, LeaseError> {
+        let mut replace = mine;
         let mut waited_for: Option<Uuid> = None;
         loop {
-            let asked = Instant::now();
+            let asked = Moment::now();
             let Some(holder) = self.try_acquire(me, registration, replace).await? else {
-                return Ok(asked + self.lease);
+                return Ok(asked);
             };
             if me.is_gone(holder.namespace.as_deref(), holder.pid, holder.started) {
                 tracing::info!(pid = holder.pid, "the worker's earlier process is gone; taking over its lease");
@@ -161,47 +183,28 @@ impl Leases {
         }))
     }
 
-    /// Renew until `stop`. Ends early, when the lease is lost or has to be taken as lost: nothing of this worker may run
-    /// after that. `valid_until` is the end of the lease by this machine's monotonic clock, counted from before the
-    /// question was sent, so it is never later than the database's.
-    pub async fn keep(&self, me: &Identity, mut valid_until: Instant, stop: CancellationToken) -> Result<(), String> {
-        // Others may act the moment the lease ends; stopping takes a moment.
-        let margin = (self.lease / 6).max(Duration::from_millis(300));
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(self.lease / 3) => {}
-                () = stop.cancelled() => return Ok(()),
-            }
-            loop {
-                let asked = Instant::now();
-                let renewal = tokio::time::timeout_at(valid_until - margin, self.renew(me)).await;
-                let error = match renewal {
-                    Ok(Ok(true)) => {
-                        valid_until = asked + self.lease;
-                        break;
-                    }
-                    Ok(Ok(false)) => return Err("another process has taken over this worker's id".into()),
-                    Ok(Err(error)) => error.to_string(),
-                    Err(_) => "the database didn't answer".into(),
-                };
-                tracing::debug!(error, "can't renew the lease");
-                if Instant::now() + Duration::from_millis(250) >= valid_until - margin {
-                    return Err(format!("the lease couldn't be renewed in time: {error}"));
-                }
-                tokio::time::sleep(Duration::from_millis(250)).await;
-            }
-        }
-    }
-
-    async fn renew(&self, me: &Identity) -> Result<bool, SysdbError> {
-        let client = self.pool.get().await?;
+    /// Keep what was acquired, from now on. `connect` is for a connection that nothing else uses; `running` is what runs
+    /// under the lease.
+    pub fn keep(
+        &self,
+        connect: &postgres::Settings,
+        me: &Identity,
+        asked: Moment,
+        running: Running,
+        on_stuck: OnStuck,
+    ) -> Result<Keeper, LeaseError> {
         let statement = format!(
-            "UPDATE {} SET renewed_at = now(), expires_at = now() + make_interval(secs => $3)
-                  WHERE id = $1 AND incarnation = $2",
-            self.table
+            "WITH held AS (SELECT id, incarnation, expires_at, host, pid FROM {table} WHERE id = $1 FOR NO KEY UPDATE),
+                  renewed AS (UPDATE {table} w
+                                 SET renewed_at = clock_timestamp(), expires_at = clock_timestamp() + make_interval(secs => $3)
+                                FROM held
+                               WHERE w.id = held.id AND held.incarnation = $2 AND held.expires_at > clock_timestamp()
+                           RETURNING 1)
+             SELECT held.incarnation = $2, EXISTS (SELECT FROM renewed), held.host, held.pid FROM held",
+            table = self.table
         );
-        let seconds = self.lease.as_secs_f64();
-        Ok(client.execute(&statement, &[&me.id, &me.incarnation, &seconds]).await? == 1)
+        let renewal = Renewal { connect: connect.clone(), statement, me: me.clone(), lease: self.lease };
+        Keeper::start(renewal, asked, running, on_stuck).map_err(LeaseError::Thread)
     }
 
     /// Show that this worker drains.
@@ -209,9 +212,10 @@ impl Leases {
         self.mark(me, "state = 'draining'").await
     }
 
-    /// Give the lease up: this worker has ended, and whatever it left may be taken at once.
+    /// Give the lease up: this worker has ended, and whatever it left may be taken at once. Nothing renews it after that,
+    /// not even a question that was sent before.
     pub async fn release(&self, me: &Identity) -> Result<(), SysdbError> {
-        self.mark(me, "state = 'stopped', expires_at = now()").await
+        self.mark(me, "state = 'stopped', expires_at = LEAST(expires_at, clock_timestamp())").await
     }
 
     async fn mark(&self, me: &Identity, set: &str) -> Result<(), SysdbError> {

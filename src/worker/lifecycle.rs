@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     ConnectError, Database, Identity, LeaseError, Phase, SchemaError, Shutdown, Status,
     chores::Chores,
     dispatch::{Dispatcher, Starter},
-    lease::{Leases, Registration},
+    lease::{Keeper, Leases, OnStuck, Registration},
     limits,
     partitions::Partitions,
     recovery::Recovery,
@@ -61,7 +61,7 @@ impl StartError {
             StartError::Connect(error) => error.is_transient(),
             StartError::Schema(error) => error.is_transient(),
             StartError::Lease(LeaseError::Database(error)) | StartError::Database(error) => error.is_transient(),
-            StartError::Lease(LeaseError::Held { .. }) | StartError::Outbound(_) => false,
+            StartError::Lease(LeaseError::Held { .. } | LeaseError::Thread(_)) | StartError::Outbound(_) => false,
         }
     }
 }
@@ -75,11 +75,12 @@ pub(super) async fn run(
     secrets: Secrets,
     status: Arc<Status>,
     shutdown: Shutdown,
+    on_stuck: OnStuck,
 ) -> Result<(), StartError> {
     let identity = Identity::of_this_process(settings.worker.id.as_deref());
     let outbound = Outbound::new(&settings.outbound, secrets)?;
     let Some(database) = open(&settings, &shutdown).await? else { return Ok(()) };
-    serve(&settings, &identity, &database, &outbound, &status, &shutdown).await?;
+    serve(&settings, &identity, &database, &outbound, &status, &shutdown, &on_stuck).await?;
     status.enter(Phase::Stopped);
     tracing::info!("stopped");
     Ok(())
@@ -128,22 +129,22 @@ async fn serve(
     outbound: &Outbound,
     status: &Arc<Status>,
     shutdown: &Shutdown,
+    on_stuck: &OnStuck,
 ) -> Result<(), StartError> {
     let leases = Leases::new(database.lease.clone(), &database.prefix, settings.worker.lease);
-    let mut first = true;
+    let mut before = None;
     while !shutdown.is_draining() {
         let me = Identity { incarnation: uuid::Uuid::new_v4(), ..identity.clone() };
-        let acquired = tokio::select! {
-            acquired = take_over(settings, database, &leases, &me, status) => acquired,
-            () = shutdown.draining() => break,
-        };
-        match acquired {
-            Ok(valid_until) => {
-                let parts = Parts { settings, database, leases: &leases, me: &me, outbound, status, shutdown };
-                parts.work(valid_until).await;
-            }
-            Err(error) if first && !error.is_transient() => return Err(error),
-            Err(error) => {
+        let parts = Parts { settings, database, leases: &leases, me: &me, outbound, status, shutdown, on_stuck };
+        let ended = parts.live(before).await;
+        let first = before.is_none();
+        // Where this life didn't come to hold the lease, the one before it may still do.
+        let held = !matches!(ended, Err(Failed { holds: false, .. }));
+        before = if held || first { Some(me.incarnation) } else { before };
+        match ended {
+            Ok(()) => {}
+            Err(Failed { error, .. }) if first && !error.is_transient() => return Err(error),
+            Err(Failed { error, .. }) => {
                 tracing::warn!(%error, "can't acquire a new lease; trying again");
                 tokio::select! {
                     () = tokio::time::sleep(Duration::from_secs(2)) => {}
@@ -151,26 +152,19 @@ async fn serve(
                 }
             }
         }
-        first = false;
     }
     Ok(())
 }
 
-/// Acquire the lease, and put back on the queue what earlier lives left.
-async fn take_over(
-    settings: &Settings,
-    database: &Database,
-    leases: &Leases,
-    me: &Identity,
-    status: &Status,
-) -> Result<Instant, StartError> {
-    let worker = &settings.worker;
-    let registration = Registration {
-        application: &worker.application_name,
-        version: &worker.application_version,
-        queue: &settings.queue.names(),
-    };
-    let valid_until = leases.acquire(me, &registration).await?;
+/// A life ended before it served.
+struct Failed {
+    error: StartError,
+    /// Whether it had a lease.
+    holds: bool,
+}
+
+/// Put back on the queue what earlier lives left.
+async fn recover(settings: &Settings, database: &Database, me: &Identity, status: &Status) -> Result<(), StartError> {
     let recovery = recovery(settings, database);
     let mut recovered = recovery.own(me).await?;
     recovered.extend(recovery.dead(me).await?);
@@ -199,10 +193,10 @@ async fn take_over(
              clients of their age enqueue (docs/schema.md)"
         );
     }
-    Ok(valid_until)
+    Ok(())
 }
 
-/// What one stretch of work under one lease is made of.
+/// What one life, a stretch of work under one lease, is made of.
 struct Parts<'a> {
     settings: &'a Settings,
     database: &'a Database,
@@ -211,32 +205,74 @@ struct Parts<'a> {
     outbound: &'a Outbound,
     status: &'a Arc<Status>,
     shutdown: &'a Shutdown,
+    on_stuck: &'a OnStuck,
 }
 
 impl Parts<'_> {
+    /// One life: acquire a lease, recover what earlier lives left, work, give the lease up. It is kept from its first
+    /// moment to its last, by a thread of its own. `before` is this process's life before this one, which has stopped.
+    async fn live(&self, before: Option<uuid::Uuid>) -> Result<(), Failed> {
+        let &Parts { settings, database, leases, me, status, shutdown, on_stuck, .. } = self;
+        let worker = &settings.worker;
+        let registration = Registration {
+            application: &worker.application_name,
+            version: &worker.application_version,
+            queue: &settings.queue.names(),
+        };
+        let asked = tokio::select! {
+            asked = leases.acquire(me, &registration, before) => asked,
+            () = shutdown.draining() => return Ok(()),
+        };
+        let asked = asked.map_err(|error| Failed { error: error.into(), holds: false })?;
+        let running = Running::default();
+        let keeper = leases.keep(&database.settings, me, asked, running.clone(), on_stuck.clone());
+        let keeper = keeper.map_err(|error| Failed { error: error.into(), holds: true })?;
+        let recovered = tokio::select! {
+            recovered = recover(settings, database, me, status) => recovered.map(|()| true),
+            reason = keeper.lost() => {
+                tracing::error!(reason, "lease lost");
+                Ok(false)
+            }
+            () = shutdown.draining() => Ok(false),
+        };
+        if let Ok(true) = recovered {
+            self.work(&keeper, running).await;
+        }
+        keeper.stop().await;
+        if shutdown.is_draining() || recovered.is_err() {
+            match tokio::time::timeout(GRACE, leases.release(me)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "can't give up the lease; it expires by itself"),
+                Err(_) => tracing::warn!("can't give up the lease in time; it expires by itself"),
+            }
+        }
+        recovered.map(drop).map_err(|error| Failed { error, holds: true })
+    }
+
     /// Dispatch and execute until the shutdown or the loss of the lease; then end everything that was started here.
-    async fn work(&self, valid_until: Instant) {
-        let &Parts { settings, database, leases, me, outbound, status, shutdown } = self;
+    async fn work(&self, keeper: &Keeper, running: Running) {
+        let &Parts { settings, database, me, outbound, status, shutdown, .. } = self;
+        // All of this life's statements end with its lease, whatever its tasks are doing.
+        let sysdb = database.sysdb.fenced(keeper.fence());
         let claiming = CancellationToken::new(); // ends first
         let serving = CancellationToken::new(); // ends when no execution is left
         let tasks = TaskTracker::new(); // executions
         let services = TaskTracker::new(); // what they need
-        let running = Running::default();
         let mail = MailRoom::default();
-        let family = Family::new(database.sysdb.clone());
+        let family = Family::new(sysdb.clone());
         services.spawn(family.clone().run(serving.clone()));
 
-        let (notifier, notify) = Notifier::new(database.sysdb.clone(), serving.clone());
+        let (notifier, notify) = Notifier::new(sysdb.clone(), serving.clone());
         services.spawn(notify);
-        let (writer, write) = Writer::new(database.sysdb.clone(), notifier);
+        let (writer, write) = Writer::new(sysdb.clone(), notifier);
         services.spawn(write.run(serving.clone()));
         let listener = postgres::Listener::new(database.settings.clone(), &[sysdb::MESSAGES]);
-        services.spawn(mail.clone().run(database.sysdb.clone(), listener.subscribe(), serving.clone()));
+        services.spawn(mail.clone().run(sysdb.clone(), listener.subscribe(), serving.clone()));
         services.spawn(listener.run(serving.clone()));
-        let executor = executor(settings, database, outbound);
+        let executor = executor(settings, database, &sysdb, outbound);
         let versions = executor.versions.clone();
         let starter = Arc::new(Starter {
-            sysdb: database.sysdb.clone(),
+            sysdb: sysdb.clone(),
             executor,
             writer,
             mail: mail.clone(),
@@ -245,7 +281,7 @@ impl Parts<'_> {
             status: status.clone(),
         });
         let chores = Chores {
-            sysdb: database.sysdb.clone(),
+            sysdb: sysdb.clone(),
             recovery: recovery(settings, database),
             me: me.clone(),
             application: settings.worker.application_name.clone(),
@@ -258,18 +294,18 @@ impl Parts<'_> {
         services.spawn(chores.run(serving.clone()));
         let queues: Vec<_> = settings.queue.iter().map(|queue| (queue.worker_concurrency, queue.weight)).collect();
         let total = settings.worker.concurrency.unwrap_or_else(|| settings.queue.worker_concurrency());
-        let mut dispatch = Vec::new();
+        let mut dispatch = JoinSet::new();
         for (queue, slots) in settings.queue.iter().zip(Slots::shared(total, &queues)) {
             let (limits, in_force) = tokio::sync::watch::channel(None);
             let watch = limits::Limits {
-                sysdb: database.sysdb.clone(),
+                sysdb: sysdb.clone(),
                 application: settings.worker.application_name.clone(),
                 queue: queue.clone(),
                 slots: slots.clone(),
             };
             services.spawn(watch.run(limits, serving.clone()));
             let dispatcher = Dispatcher {
-                sysdb: database.sysdb.clone(),
+                sysdb: sysdb.clone(),
                 scope: scope(settings, me),
                 queue: queue.name.clone(),
                 limits: in_force,
@@ -283,60 +319,71 @@ impl Parts<'_> {
                 wake: family.started(),
                 internal: dispatch.is_empty(),
             };
-            dispatch.push(tokio::spawn(dispatcher.run(claiming.clone())));
+            dispatch.spawn(dispatcher.run(claiming.clone()));
         }
         drop(starter); // the writer ends with its last user
         status.enter(Phase::Running);
         tracing::info!(queue = settings.queue.names(), "serving");
 
-        let keep = leases.keep(me, valid_until, serving.clone());
-        let mut keep = std::pin::pin!(keep);
         let lost = tokio::select! {
-            lost = &mut keep => lost.err(),
+            lost = keeper.lost() => Some(lost),
             () = shutdown.draining() => None,
         };
         claiming.cancel();
-        for dispatch in dispatch {
-            if let Err(error) = dispatch.await {
-                tracing::error!(%error, "a dispatch loop failed");
-            }
-        }
+        let lost = match lost {
+            Some(reason) => Some(reason),
+            // What they have claimed is to be started, or given back.
+            None => tokio::select! {
+                () = ended(&mut dispatch) => None,
+                reason = keeper.lost() => Some(reason),
+            },
+        };
+        dispatch.abort_all();
         tasks.close();
         match lost {
             Some(reason) => {
                 status.enter(Phase::Suspended);
-                tracing::error!(
-                    reason,
-                    executions = running.len(),
-                    "lease lost; everything that runs here stops, others may take it"
-                );
-                running.stop_all(&Stop::Lost(Some("PENDING, under a lost lease".into())));
-                wait(&tasks).await;
+                self.abandon(keeper, &reason, &tasks, &running).await;
             }
             None => {
                 status.enter(Phase::Draining);
                 // The lease is kept through the drain; losing it cuts the drain short.
                 tokio::select! {
-                    () = self.drain(&tasks, &running) => {}
-                    lost = &mut keep => tracing::error!(reason = lost.err(), "lease lost while draining"),
+                    () = self.drain(&sysdb, &tasks, &running) => {}
+                    reason = keeper.lost() => self.abandon(keeper, &reason, &tasks, &running).await,
                 }
             }
         }
         serving.cancel();
         services.close();
         wait(&services).await;
-        if shutdown.is_draining() {
-            match tokio::time::timeout(GRACE, leases.release(me)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "can't give up the lease; it expires by itself"),
-                Err(_) => tracing::warn!("can't give up the lease in time; it expires by itself"),
+    }
+
+    /// The lease is lost: stop everything. It has until the lease's true end; if it can't, that is for `on_stuck` to say.
+    async fn abandon(&self, keeper: &Keeper, reason: &str, tasks: &TaskTracker, running: &Running) {
+        tracing::error!(
+            reason,
+            executions = running.len(),
+            "lease lost; everything that runs here stops, others may take it"
+        );
+        let stop = async {
+            loop {
+                // Again, for what was about to begin.
+                running.stop_all(&Stop::Lost(Some("PENDING, under a lost lease".into())));
+                if tokio::time::timeout(Duration::from_millis(50), tasks.wait()).await.is_ok() {
+                    return;
+                }
             }
+        };
+        tokio::select! {
+            () = stop => {}
+            _ = keeper.over() => tracing::error!(tasks = tasks.len(), "executions didn't stop in time"),
         }
     }
 
     /// Let running executions finish within the drain time, then give what is left back to the queue.
-    async fn drain(&self, tasks: &TaskTracker, running: &Running) {
-        let &Parts { settings, database, leases, me, status, shutdown, .. } = self;
+    async fn drain(&self, sysdb: &SystemDatabase, tasks: &TaskTracker, running: &Running) {
+        let &Parts { settings, leases, me, status, shutdown, .. } = self;
         let patience = settings.worker.drain_timeout;
         tracing::info!(executions = running.len(), drain_timeout = %humantime::format_duration(patience), "draining");
         let announce = tokio::time::timeout(GRACE, leases.draining(me));
@@ -347,7 +394,7 @@ impl Parts<'_> {
         let hand_back_waiting = async {
             loop {
                 running.stop_waiting(&Stop::HandBack);
-                if let Err(error) = hand_over(database, running, status).await {
+                if let Err(error) = hand_over(sysdb, running, status).await {
                     tracing::debug!(error, "can't give back yet");
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -361,7 +408,7 @@ impl Parts<'_> {
         }
         running.stop_all(&Stop::HandBack);
         wait(tasks).await;
-        if let Err(error) = hand_over(database, running, status).await {
+        if let Err(error) = hand_over(sysdb, running, status).await {
             let executions = running.handed_back().len();
             tracing::error!(error, executions, "can't give back; the next recovery does it");
         }
@@ -369,12 +416,12 @@ impl Parts<'_> {
 }
 
 /// Give those back to the queue that have stopped for it. May be dropped and called again: nobody is forgotten.
-async fn hand_over(database: &Database, running: &Running, status: &Status) -> Result<(), String> {
+async fn hand_over(sysdb: &SystemDatabase, running: &Running, status: &Status) -> Result<(), String> {
     let owners = running.handed_back();
     if owners.is_empty() {
         return Ok(());
     }
-    let released = match tokio::time::timeout(GRACE, database.sysdb.release(&owners)).await {
+    let released = match tokio::time::timeout(GRACE, sysdb.release(&owners)).await {
         Ok(released) => released.map_err(|error| error.to_string())?,
         Err(_) => return Err("the database didn't answer in time".into()),
     };
@@ -382,6 +429,15 @@ async fn hand_over(database: &Database, running: &Running, status: &Status) -> R
     status.count(Count::HandedBack, released as u64);
     tracing::info!(executions = released, "given back to the queue");
     Ok(())
+}
+
+/// Wait for dispatch loops that were told to end.
+async fn ended(dispatch: &mut JoinSet<()>) {
+    while let Some(ended) = dispatch.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a dispatch loop failed");
+        }
+    }
 }
 
 async fn wait(tasks: &TaskTracker) {
@@ -408,12 +464,12 @@ fn recovery(settings: &Settings, database: &Database) -> Recovery {
     Recovery::new(database.lease.clone(), &database.prefix, database.sysdb.clone(), application)
 }
 
-fn executor(settings: &Settings, database: &Database, outbound: &Outbound) -> Executor {
+fn executor(settings: &Settings, database: &Database, sysdb: &SystemDatabase, outbound: &Outbound) -> Executor {
     let prefix = &database.prefix;
     let registry = Arc::new(Registry::standard());
     let flows = FlowStore::new(database.flows.clone(), prefix, registry, settings.execution.flow_cache);
     Executor {
-        sysdb: database.sysdb.clone(),
+        sysdb: sysdb.clone(),
         executions: ExecutionStore::new(database.pool.clone(), prefix),
         versions: flows.versions(database.pool.clone(), prefix),
         flow_version: settings.execution.flow_version,

@@ -17,7 +17,7 @@ mod status;
 pub use database::{ConnectError, Database, Migrated, SchemaError};
 pub use embed::{RunningWorker, Worker};
 pub use identity::Identity;
-pub use lease::LeaseError;
+pub use lease::{LeaseError, Stuck};
 pub use lifecycle::StartError;
 pub use signals::{Drain, Shutdown};
 pub use status::{Phase, Snapshot, Status};

@@ -93,7 +93,7 @@ async fn serve(
         }
     }
 
-    let worker = Worker::new(settings.clone()).with_shutdown(shutdown.clone());
+    let worker = Worker::new(settings.clone()).with_shutdown(shutdown.clone()).on_stuck(exit::stuck);
     logs::without_secrets(worker.redactor());
     let status = worker.status();
     let mut listener = settings.admin.clone();

@@ -152,6 +152,7 @@ impl SystemDatabase {
         let rows = match isolation {
             Some(isolation) => {
                 let transaction = client.transaction_at(isolation).await?;
+                self.fence.check()?;
                 let rows = transaction.query(&statement, &parameters).await?;
                 // An empty claim has written nothing: no commit record, no transaction id spent.
                 if rows.is_empty() {
@@ -161,7 +162,10 @@ impl SystemDatabase {
                 }
                 rows
             }
-            None => client.query(&statement, &parameters).await?,
+            None => {
+                self.fence.check()?;
+                client.query(&statement, &parameters).await?
+            }
         };
         claimed(&rows, claim.queue, &token)
     }
@@ -176,6 +180,7 @@ impl SystemDatabase {
         let parameters = common(scope, &queue, &token_text, &limit);
         let client = self.client().await?;
         let statement = self.sql(&sql::claim_heads());
+        self.fence.check()?;
         claimed(&client.query(&statement, &parameters).await?, queue, &token)
     }
 

@@ -32,10 +32,10 @@ pub(super) enum Failure {
 
 impl Failure {
     pub fn of(error: SysdbError) -> Failure {
-        if error.is_transient() {
-            Failure::Transient(error.to_string())
-        } else {
-            Failure::Refused(CommitError::Refused(error.to_string()))
+        match error {
+            SysdbError::Fenced => Failure::Refused(CommitError::Fenced),
+            error if error.is_transient() => Failure::Transient(error.to_string()),
+            error => Failure::Refused(CommitError::Refused(error.to_string())),
         }
     }
 }
@@ -162,6 +162,8 @@ pub(super) async fn write(
         }
     }
     let mut mail = writes.run(sysdb, &transaction).await?;
+    // The process may have stood still since the batch began.
+    sysdb.fence.check().map_err(Failure::of)?;
     let committed = transaction.commit().await;
 
     let outcomes = batch

@@ -1,18 +1,6 @@
 //! Hand-overs: PENDING → ENQUEUED for rows of dead executors and of a drain, and dead-lettering.
 
-use deadpool_postgres::Transaction;
-
-use super::{Owner, SysdbError, SystemDatabase};
-
-/// $1 executors, $2 application. Rides `idx_workflow_status_pending`. Attempts and deadline are kept; a workflow that was
-/// started directly has no queue and goes to the internal one.
-const RECOVER: &str = "
-UPDATE {s}.workflow_status
-   SET status = 'ENQUEUED', owner_xid = NULL, started_at_epoch_ms = NULL, updated_at = {now},
-       queue_name = COALESCE(NULLIF(queue_name, ''), '_dbos_internal_queue')
- WHERE status = 'PENDING' AND executor_id = ANY($1)
-   AND (application_name = $2 OR application_name IS NULL OR application_name = '')
-RETURNING workflow_uuid";
+use super::{ApplicationWrite, Owner, SysdbError, SystemDatabase};
 
 /// $1 ids, $2 tokens, $3 times of their claims. A hand-over by a living worker is no failed attempt, so the claim's count is taken back.
 const RELEASE: &str = "
@@ -46,19 +34,6 @@ UPDATE {s}.workflow_status
  WHERE workflow_uuid = $1 AND status = 'PENDING' AND owner_xid = $2 AND started_at_epoch_ms = $3";
 
 impl SystemDatabase {
-    /// Put rows that these executors left PENDING back on their queues; gives their ids. In the caller's transaction,
-    /// which makes sure that the executors stay dead meanwhile: a live one would lose its work.
-    pub async fn recover(
-        &self,
-        transaction: &Transaction<'_>,
-        executors: &[String],
-        application: &str,
-    ) -> Result<Vec<String>, SysdbError> {
-        let statement = transaction.prepare_cached(&self.sql(RECOVER)).await?;
-        let rows = transaction.query(&statement, &[&executors, &application]).await?;
-        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
-    }
-
     /// Give rows that this process owns back to their queues, with their checkpoints. Gives how many it still owned.
     pub async fn release(&self, owners: &[Owner]) -> Result<usize, SysdbError> {
         let ids: Vec<&str> = owners.iter().map(|owner| owner.id.as_str()).collect();
@@ -83,10 +58,21 @@ impl SystemDatabase {
         Ok(client.execute(&statement, &[&executor, &application, &tokens, &SETTLED]).await?)
     }
 
-    /// Park a workflow that was started too often. False when it is no longer ours.
-    pub async fn dead_letter(&self, owner: &Owner) -> Result<bool, SysdbError> {
-        let client = self.client().await?;
-        let statement = client.prepare_cached(&self.sql(DEAD_LETTER)).await?;
-        Ok(client.execute(&statement, &[&owner.id.as_str(), &owner.token.as_str(), &owner.since]).await? == 1)
+    /// Park a workflow that was started too often, and write rows of the application's tables in the same transaction.
+    /// False when it is no longer ours; then nothing is written.
+    pub async fn dead_letter(&self, owner: &Owner, rows: &[ApplicationWrite]) -> Result<bool, SysdbError> {
+        let mut client = self.client().await?;
+        let transaction = client.transaction().await?;
+        let statement = transaction.prepare_cached(&self.sql(DEAD_LETTER)).await?;
+        let parked =
+            transaction.execute(&statement, &[&owner.id.as_str(), &owner.token.as_str(), &owner.since]).await? == 1;
+        if parked {
+            for row in rows {
+                let statement = transaction.prepare_cached(&row.statement).await?;
+                transaction.execute(&statement, &[&serde_json::json!([row.row])]).await?;
+            }
+        }
+        transaction.commit().await?;
+        Ok(parked)
     }
 }

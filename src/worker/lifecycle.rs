@@ -15,18 +15,20 @@ use super::{
     recovery::Recovery,
     running::Running,
     status::Count,
+    suspects::Suspects,
 };
 use crate::{
     config::Settings,
     durable::{Family, MailRoom, Slots, Stop},
     execution::{ExecutionStore, Executor, FlowStore, Limits},
+    failpoint::failpoint,
     nodes::{
         Registry,
         outbound::{Outbound, SetupError},
         secrets::Secrets,
     },
     postgres,
-    sysdb::{self, ClaimScope, Notifier, Standing, SysdbError, SystemDatabase, Writer},
+    sysdb::{self, Accounts, ClaimScope, Notifier, Standing, Suspicion, SysdbError, SystemDatabase, Writer},
     wire::Format,
 };
 
@@ -131,16 +133,30 @@ async fn serve(
 ) -> Result<(), StartError> {
     let leases = Leases::new(database.lease.clone(), &database.prefix, settings.worker.lease);
     let mut first = true;
+    let suspects = Suspects::default();
+    let mut lost = None; // the incarnation that lost its lease
     while !shutdown.is_draining() {
         let me = Identity { incarnation: uuid::Uuid::new_v4(), ..identity.clone() };
+        let recovery = recovery(settings, database, &me, &suspects, status);
         let acquired = tokio::select! {
-            acquired = take_over(settings, database, &leases, &me, status) => acquired,
+            acquired = take_over(settings, database, &leases, &me, &recovery, lost) => acquired,
             () = shutdown.draining() => break,
         };
         match acquired {
             Ok(valid_until) => {
-                let parts = Parts { settings, database, leases: &leases, me: &me, outbound, status, shutdown };
+                let parts = Parts {
+                    settings,
+                    database,
+                    leases: &leases,
+                    me: &me,
+                    recovery,
+                    suspects: &suspects,
+                    outbound,
+                    status,
+                    shutdown,
+                };
                 parts.work(valid_until).await;
+                lost = Some(me.incarnation);
             }
             Err(error) if first && !error.is_transient() => return Err(error),
             Err(error) => {
@@ -162,7 +178,8 @@ async fn take_over(
     database: &Database,
     leases: &Leases,
     me: &Identity,
-    status: &Status,
+    recovery: &Recovery,
+    lost: Option<uuid::Uuid>,
 ) -> Result<Instant, StartError> {
     let worker = &settings.worker;
     let registration = Registration {
@@ -170,12 +187,13 @@ async fn take_over(
         version: &worker.application_version,
         queue: &settings.queue.names(),
     };
+    // The registration that is to come overwrites it.
+    let predecessor = recovery.predecessor().await?;
+    failpoint!(LeaseRegistering);
     let valid_until = leases.acquire(me, &registration).await?;
-    let recovery = recovery(settings, database);
-    let mut recovered = recovery.own(me).await?;
-    recovered.extend(recovery.dead(me).await?);
-    status.count(Count::Recovered, recovered.len() as u64);
-    tracing::info!(worker = me.id, recovered = recovered.len(), "recovery sweep done");
+    failpoint!(LeaseRegistered);
+    let recovered = recovery.begin(me, predecessor.as_ref(), lost).await?;
+    tracing::info!(worker = me.id, recovered, "recovery sweep done");
     for queue in settings.queue.iter() {
         let others = database.sysdb.tokenless_executors(&queue.name).await?;
         if others.is_empty() {
@@ -208,6 +226,8 @@ struct Parts<'a> {
     database: &'a Database,
     leases: &'a Leases,
     me: &'a Identity,
+    recovery: Recovery,
+    suspects: &'a Suspects,
     outbound: &'a Outbound,
     status: &'a Arc<Status>,
     shutdown: &'a Shutdown,
@@ -216,7 +236,9 @@ struct Parts<'a> {
 impl Parts<'_> {
     /// Dispatch and execute until the shutdown or the loss of the lease; then end everything that was started here.
     async fn work(&self, valid_until: Instant) {
-        let &Parts { settings, database, leases, me, outbound, status, shutdown } = self;
+        let Parts { settings, database, leases, me, recovery, suspects, outbound, status, shutdown } = self;
+        let (settings, database, leases, me) = (*settings, *database, *leases, *me);
+        let (outbound, status, shutdown) = (*outbound, *status, *shutdown);
         let claiming = CancellationToken::new(); // ends first
         let serving = CancellationToken::new(); // ends when no execution is left
         let tasks = TaskTracker::new(); // executions
@@ -246,16 +268,15 @@ impl Parts<'_> {
         });
         let chores = Chores {
             sysdb: database.sysdb.clone(),
-            recovery: recovery(settings, database),
-            me: me.clone(),
             application: settings.worker.application_name.clone(),
-            lease: settings.worker.lease,
             running: running.clone(),
             mail,
             versions,
             status: status.clone(),
         };
         services.spawn(chores.run(serving.clone()));
+        let recover = recovery.clone().run(me.clone(), settings.worker.lease, running.clone(), serving.clone());
+        services.spawn(recover);
         let queues: Vec<_> = settings.queue.iter().map(|queue| (queue.worker_concurrency, queue.weight)).collect();
         let total = settings.worker.concurrency.unwrap_or_else(|| settings.queue.worker_concurrency());
         let mut dispatch = Vec::new();
@@ -270,7 +291,9 @@ impl Parts<'_> {
             services.spawn(watch.run(limits, serving.clone()));
             let dispatcher = Dispatcher {
                 sysdb: database.sysdb.clone(),
-                scope: scope(settings, me),
+                scope: scope(settings, database, me, Suspicion::Avoided),
+                suspected: scope(settings, database, me, Suspicion::Sought),
+                suspects: (*suspects).clone(),
                 queue: queue.name.clone(),
                 limits: in_force,
                 partitions: Partitions::default(),
@@ -326,7 +349,10 @@ impl Parts<'_> {
         services.close();
         wait(&services).await;
         if shutdown.is_draining() {
-            match tokio::time::timeout(GRACE, leases.release(me)).await {
+            failpoint!(LeaseReleasing);
+            let released = tokio::time::timeout(GRACE, leases.release(me)).await;
+            failpoint!(LeaseReleased);
+            match released {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "can't give up the lease; it expires by itself"),
                 Err(_) => tracing::warn!("can't give up the lease in time; it expires by itself"),
@@ -343,6 +369,7 @@ impl Parts<'_> {
         if !matches!(announce.await, Ok(Ok(()))) {
             tracing::debug!("can't announce the drain");
         }
+        failpoint!(DrainAnnounced);
         // What waits for a signal may wait for long, and loses nothing by waiting elsewhere.
         let hand_back_waiting = async {
             loop {
@@ -374,7 +401,10 @@ async fn hand_over(database: &Database, running: &Running, status: &Status) -> R
     if owners.is_empty() {
         return Ok(());
     }
-    let released = match tokio::time::timeout(GRACE, database.sysdb.release(&owners)).await {
+    failpoint!(DrainHanding);
+    let released = tokio::time::timeout(GRACE, database.sysdb.release(&owners)).await;
+    failpoint!(DrainHanded);
+    let released = match released {
         Ok(released) => released.map_err(|error| error.to_string())?,
         Err(_) => return Err("the database didn't answer in time".into()),
     };
@@ -403,9 +433,25 @@ async fn register_version(settings: &Settings, database: &SystemDatabase) -> Res
     Ok(())
 }
 
-fn recovery(settings: &Settings, database: &Database) -> Recovery {
-    let application = &settings.worker.application_name;
-    Recovery::new(database.lease.clone(), &database.prefix, database.sysdb.clone(), application)
+fn recovery(
+    settings: &Settings,
+    database: &Database,
+    me: &Identity,
+    suspects: &Suspects,
+    status: &Arc<Status>,
+) -> Recovery {
+    Recovery::new(
+        database.sysdb.clone(),
+        accounts(settings, database),
+        scope(settings, database, me, Suspicion::Ignored),
+        &settings.recovery.adopt_executors,
+        suspects.clone(),
+        status.clone(),
+    )
+}
+
+fn accounts(settings: &Settings, database: &Database) -> Accounts {
+    Accounts::new(&database.prefix, settings.recovery.max_crashes)
 }
 
 fn executor(settings: &Settings, database: &Database, outbound: &Outbound) -> Executor {
@@ -428,7 +474,7 @@ fn executor(settings: &Settings, database: &Database, outbound: &Outbound) -> Ex
     }
 }
 
-fn scope(settings: &Settings, me: &Identity) -> ClaimScope {
+fn scope(settings: &Settings, database: &Database, me: &Identity, suspicion: Suspicion) -> ClaimScope {
     ClaimScope {
         executor: me.id.clone(),
         application: settings.worker.application_name.clone(),
@@ -437,5 +483,6 @@ fn scope(settings: &Settings, me: &Identity) -> ClaimScope {
         class: settings.execution.class_name.clone(),
         formats: Format::KNOWN.iter().map(|name| (*name).to_owned()).collect(),
         max_input: i64::try_from(settings.execution.max_input.as_u64()).unwrap_or(i64::MAX),
+        accounts: Some((accounts(settings, database), suspicion)),
     }
 }

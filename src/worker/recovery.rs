@@ -130,7 +130,7 @@ impl Recovery {
     /// Take what the dead left, and look whether there are suspects.
     async fn sweep(&self, me: &Identity, refused: &mut Refused) -> Result<usize, SysdbError> {
         let mut moved = 0;
-        failpoint!(RecoveryBefore);
+        failpoint!(RecoveryBefore, error = SysdbError::Pool(deadpool_postgres::PoolError::Closed));
         let expired = self.sysdb.expired(&self.accounts, &me.id).await?;
         if !expired.is_empty() {
             let (mut alive, mut gone) = (Vec::new(), Vec::new());

@@ -111,7 +111,8 @@ impl Walk {
             Scene::Drain => ("held", json!({"hold": format!("/hold/{id}")})),
             _ => ("work", json!({"enter": format!("/enter/{id}"), "leave": format!("/leave/{id}")})),
         };
-        let task = json!({"executionId": id, "flowId": flow, "inputs": inputs}).to_string();
+        let debug = self.scene == Scene::Commanded; // or commands are looked for in the midst of the run
+        let task = json!({"executionId": id, "flowId": flow, "inputs": inputs, "debug": debug}).to_string();
         let enqueue = "SELECT dbos.enqueue_workflow('executeFireFlow', $1, ARRAY[$2::text::json], class_name => 'ExecutionWorkflows',
                               workflow_id => $3, application_name => $4)";
         bench.client.sql().query_one(enqueue, &[&self.name("queue"), &task, &id, &self.name("app")]).await.unwrap();

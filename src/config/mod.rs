@@ -219,7 +219,7 @@ pub struct Execution {
     pub start_timeout: Duration,
     /// Executions that may wait for their signal, or rest in a pause, at once in this process.
     pub max_waiting: u32,
-    /// Times that an execution is started again after a crash before it is parked
+    /// Claims of an execution after its first one, whatever for, before it is parked
     /// (`MAX_RECOVERY_ATTEMPTS_EXCEEDED`).
     pub max_recovery_attempts: u32,
     /// Largest accepted task argument; a larger one fails its execution.

@@ -23,6 +23,10 @@ pub mod cli;
 pub mod config;
 pub mod durable;
 pub mod execution;
+#[cfg(feature = "failpoints")]
+pub mod failpoint;
+#[cfg(not(feature = "failpoints"))]
+mod failpoint;
 pub mod flow;
 pub mod nodes;
 pub mod postgres;

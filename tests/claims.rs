@@ -59,6 +59,7 @@ impl Stage {
             class: "ExecutionWorkflows".into(),
             formats: vec!["portable_json".into()],
             max_input: 1 << 20,
+            accounts: None,
         };
         let task = tokio::spawn(async move {
             let limits = PartitionLimits { concurrency: None, worker_concurrency: None, rate: None };

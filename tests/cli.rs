@@ -148,9 +148,14 @@ async fn migrate_makes_what_its_dry_run_announced_and_only_once() {
     let plan = done(&url, &["migrate", "--dry-run", "--json"]).await.json();
     assert_eq!(plan["dry_run"], true);
     let steps = plan["steps"].as_array().unwrap();
-    for table in
-        ["fireflow_flows", "fireflow_executions", "fireflow_workers", "fireflow_flow_versions", "fireflow_flow_pins"]
-    {
+    for table in [
+        "fireflow_flows",
+        "fireflow_executions",
+        "fireflow_workers",
+        "fireflow_flow_versions",
+        "fireflow_flow_pins",
+        "fireflow_crashes",
+    ] {
         assert!(steps.contains(&json!(format!("CREATE TABLE {table}"))), "{plan}");
     }
     assert_eq!(tables(&database).await, 0, "a dry run changes nothing");

@@ -169,6 +169,12 @@ fn a_bad_file_is_told_where_it_is_bad_and_what_is_allowed() {
         ("[outbound]\ndeny = \"all\"", &["worker.toml: outbound.deny", "sequence"]),
         ("[outbound]\nproxy = \"user:hush@proxy\"", &["worker.toml: outbound.proxy", "http://"]),
         ("[outbound]\ntimeout = \"25h\"", &["outbound.timeout", "\"24h\""]),
+        ("[recovery]\nmax_crashes = 1", &["recovery.max_crashes: 1 is not allowed; 2 to 1000000"]),
+        ("[recovery]\nadopt_executors = [\"\"]", &["recovery.adopt_executors: \"\" is not allowed"]),
+        (
+            "[worker]\nid = \"w1\"\n[recovery]\nadopt_executors = [\"local\", \"w1\"]",
+            &["worker.toml: recovery.adopt_executors: \"w1\" is this worker itself"],
+        ),
         ("[outbound]\nmax_redirects = 101", &["outbound.max_redirects: 101 is not allowed; 0 to 100"]),
         ("[outbound]\nmax_response = \"2GiB\"", &["worker.toml: outbound.max_response: 2147483648"]),
         ("[secrets]\nenvironment = [\"*\"]", &["worker.toml: secrets.environment: \"*\" is not allowed"]),

@@ -35,6 +35,8 @@ pub struct Settings {
     pub worker: Worker,
     /// How an execution is run.
     pub execution: Execution,
+    /// What becomes of the executions of workers that died.
+    pub recovery: Recovery,
     /// Where nodes may connect to, and how much may pass.
     pub outbound: Outbound,
     /// What flows may refer to as a secret.
@@ -220,7 +222,7 @@ pub struct Execution {
     pub start_timeout: Duration,
     /// Executions that may wait for their signal, or rest in a pause, at once in this process.
     pub max_waiting: u32,
-    /// Times that an execution is started again after a crash before it is parked
+    /// Claims of an execution after its first one, whatever for, before it is parked
     /// (`MAX_RECOVERY_ATTEMPTS_EXCEEDED`).
     pub max_recovery_attempts: u32,
     /// Largest accepted task argument; a larger one fails its execution.
@@ -244,6 +246,24 @@ impl Default for Execution {
             flow_cache: 128,
             flow_version: FlowVersion::default(),
         }
+    }
+}
+
+/// `[recovery]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recovery {
+    /// Times in a row that an execution may be at work when its worker dies, with no step recorded in between, before it
+    /// is parked (`MAX_RECOVERY_ATTEMPTS_EXCEEDED`).
+    pub max_crashes: u32,
+    /// Executor ids of other SDKs' processes whose PENDING rows are put back on the queue at start and every few seconds.
+    /// Only of processes that don't run: a live one would lose its work.
+    pub adopt_executors: Vec<String>,
+}
+
+impl Default for Recovery {
+    fn default() -> Recovery {
+        Recovery { max_crashes: 3, adopt_executors: Vec::new() }
     }
 }
 

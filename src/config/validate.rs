@@ -10,7 +10,7 @@ const NAME_MAX: usize = 255;
 /// Everything that is wrong, in the order of the sections.
 pub(super) fn problems(settings: &Settings, sources: &Sources) -> Vec<Problem> {
     let mut check = Check { sources, found: Vec::new() };
-    let Settings { database, queue, worker, execution, outbound, secrets, admin: _, log } = settings;
+    let Settings { database, queue, worker, execution, recovery, outbound, secrets, admin: _, log } = settings;
 
     let urls = [("database.url", Some(&database.url)), ("database.flows_url", database.flows_url.as_ref())];
     for (key, url) in urls.into_iter().filter_map(|(key, url)| Some((key, url?))) {
@@ -67,6 +67,15 @@ pub(super) fn problems(settings: &Settings, sources: &Sources) -> Vec<Problem> {
     check.range("execution.max_recovery_attempts", execution.max_recovery_attempts.into(), 1, 1_000_000);
     check.range("execution.max_input", execution.max_input.as_u64(), 1024, crate::wire::MAX_PAYLOAD_BYTES as u64);
     check.range("execution.flow_cache", execution.flow_cache as u64, 0, 100_000);
+
+    check.range("recovery.max_crashes", recovery.max_crashes.into(), 2, 1_000_000);
+    let me = worker.id.clone().unwrap_or_else(|| crate::worker::Identity::of_this_process(None).id);
+    for executor in &recovery.adopt_executors {
+        check.name("recovery.adopt_executors", executor);
+        check.that(*executor != me, "recovery.adopt_executors", || {
+            format!("\"{executor}\" is this worker itself; what its own earlier life left is recovered anyway")
+        });
+    }
 
     check.outbound(outbound);
     check.secrets(secrets);

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// The slots of one queue of a process.
 #[derive(Clone)]
@@ -69,7 +69,7 @@ impl Room {
                 waiting.filter(|lane| self.allowed(*lane) > 0).min_by(|a, b| fullness(a).total_cmp(&fullness(b)));
             let Some(lane) = next else { return };
             let Some(waiter) = self.lanes[lane].waiters.pop_front() else { return };
-            let slot = Slot { slots: Slots { room: room.clone(), lane }, held: true };
+            let slot = Slot { slots: Slots { room: room.clone(), lane }, held: true, seat: None };
             match waiter.send(slot) {
                 Ok(()) => self.lanes[lane].taken += 1,
                 // Gone meanwhile. It was never counted, so it is not to be given back.
@@ -124,7 +124,7 @@ impl Slots {
         let more = room.allowed(self.lane);
         room.lanes[self.lane].taken += more;
         drop(room);
-        let more = (0..more).map(|_| Slot { slots: self.clone(), held: true });
+        let more = (0..more).map(|_| Slot { slots: self.clone(), held: true, seat: None });
         std::iter::once(first).chain(more).collect()
     }
 
@@ -135,7 +135,7 @@ impl Slots {
                 let mut room = self.lock();
                 if room.lanes[self.lane].waiters.is_empty() && room.allowed(self.lane) > 0 {
                     room.lanes[self.lane].taken += 1;
-                    return Slot { slots: self.clone(), held: true };
+                    return Slot { slots: self.clone(), held: true, seat: None };
                 }
                 let (sender, receiver) = oneshot::channel();
                 room.lanes[self.lane].waiters.push_back(sender);
@@ -157,11 +157,40 @@ impl Slots {
 pub struct Slot {
     slots: Slots,
     held: bool,
+    /// What it takes besides the slot, for a suspect.
+    seat: Option<Seat>,
+}
+
+/// A place among the few that a process keeps for suspects: those that may take it down.
+pub struct Seat {
+    seats: Arc<Semaphore>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Seat {
+    /// One of them, if one is free.
+    pub fn try_take(seats: &Arc<Semaphore>) -> Option<Seat> {
+        let permit = seats.clone().try_acquire_owned().ok()?;
+        Some(Seat { seats: seats.clone(), permit: Some(permit) })
+    }
 }
 
 impl Slot {
+    /// From now on it comes with this seat: both are given back together, and taken again together.
+    pub fn sit(&mut self, seat: Seat) {
+        self.seat = Some(seat);
+    }
+
+    /// Give the seat back for good.
+    pub fn stand_up(&mut self) {
+        self.seat = None;
+    }
+
     /// Give the slot back for the time of a wait.
     pub fn suspend(&mut self) {
+        if let Some(seat) = &mut self.seat {
+            seat.permit = None;
+        }
         if std::mem::take(&mut self.held) {
             let mut room = self.slots.lock();
             room.lanes[self.slots.lane].taken -= 1;
@@ -171,6 +200,9 @@ impl Slot {
 
     /// Wait for a slot again. First come, first served, together with the dispatcher.
     pub async fn resume(&mut self) {
+        if let Some(seat) = self.seat.as_mut().filter(|seat| seat.permit.is_none()) {
+            seat.permit = seat.seats.clone().acquire_owned().await.ok(); // never closed
+        }
         if !self.held {
             let mut taken = self.slots.take().await;
             self.held = std::mem::take(&mut taken.held);
@@ -229,6 +261,23 @@ mod tests {
         drop(slot);
         drop(late);
         assert_eq!(slots.take_free().await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_seat_is_free_while_who_has_it_waits() {
+        let (slots, seats) = (Slots::new(2), Arc::new(Semaphore::new(1)));
+        let mut taken = slots.take_free().await;
+        let (mut second, mut first) = (taken.pop().unwrap(), taken.pop().unwrap());
+        first.sit(Seat::try_take(&seats).unwrap());
+        assert!(Seat::try_take(&seats).is_none());
+        first.suspend();
+        second.sit(Seat::try_take(&seats).unwrap());
+        assert!(first.resume().now_or_never().is_none(), "there is a slot, but no seat");
+        drop(second);
+        first.resume().await;
+        assert!(Seat::try_take(&seats).is_none());
+        drop(first);
+        assert!(Seat::try_take(&seats).is_some());
     }
 
     #[tokio::test]

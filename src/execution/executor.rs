@@ -25,6 +25,7 @@ use super::{
 use crate::{
     config::{FlowVersion, Start},
     durable::{Begun, DurableError, Step, Stop, Workflow},
+    failpoint::failpoint,
     flow::{
         Creation, Event, Value,
         engine::{self, Abort, Debugger, End, RunOptions},
@@ -36,6 +37,8 @@ use crate::{
 
 /// Topic of the start signal.
 const START_TOPIC: &str = "START_SIGNAL";
+/// The step that the flow's run is. Once it is recorded, an execution only waits for its children, and ends.
+pub const WORKED: &str = "executeFlowAtomic";
 /// Kind of failure of an execution that was stopped.
 const STOPPED: &str = "ExecutionStopped";
 /// Deepest tree of executions, unless the task allows more.
@@ -217,9 +220,10 @@ impl Executor {
             workflow.complete_later(step, &Json::Null, vec![self.executions.running(&row.id)]);
             paused = false;
         }
-        let result = match workflow.begin("executeFlowAtomic").await? {
+        let result = match workflow.begin(WORKED).await? {
             Begun::Recorded(outcome) => outcome?,
             Begun::Run(step) => {
+                failpoint!(FlowBegins, about = id);
                 let earlier = Earlier { paused, recovered: claimed.has_history };
                 self.run_flow(workflow, step, &task, &row, &flow, earlier).await?
             }

@@ -14,7 +14,7 @@ mod store;
 mod task;
 mod versions;
 
-pub use executor::{Executor, Limits};
+pub use executor::{Executor, Limits, WORKED};
 pub use failure::Failed;
 pub use flows::{FlowRow, FlowStore, FlowSummary, FlowsError, StoredFlow};
 pub use store::{ExecutionRow, ExecutionStore};

@@ -1,17 +1,7 @@
 //! Hand-overs: PENDING → ENQUEUED for rows of dead executors and of a drain, and dead-lettering.
 
-use super::{Owner, SysdbError, SystemDatabase};
-use crate::postgres::{Statements, Transaction};
-
-/// $1 executors, $2 application. Rides `idx_workflow_status_pending`. Attempts and deadline are kept; a workflow that was
-/// started directly has no queue and goes to the internal one.
-const RECOVER: &str = "
-UPDATE {s}.workflow_status
-   SET status = 'ENQUEUED', owner_xid = NULL, started_at_epoch_ms = NULL, updated_at = {now},
-       queue_name = COALESCE(NULLIF(queue_name, ''), '_dbos_internal_queue')
- WHERE status = 'PENDING' AND executor_id = ANY($1)
-   AND (application_name = $2 OR application_name IS NULL OR application_name = '')
-RETURNING workflow_uuid";
+use super::{ApplicationWrite, Owner, SysdbError, SystemDatabase};
+use crate::postgres::Statements;
 
 /// $1 ids, $2 tokens, $3 times of their claims. A hand-over by a living worker is no failed attempt, so the claim's count is taken back.
 const RELEASE: &str = "
@@ -45,19 +35,6 @@ UPDATE {s}.workflow_status
  WHERE workflow_uuid = $1 AND status = 'PENDING' AND owner_xid = $2 AND started_at_epoch_ms = $3";
 
 impl SystemDatabase {
-    /// Put rows that these executors left PENDING back on their queues; gives their ids. In the caller's transaction,
-    /// which makes sure that the executors stay dead meanwhile: a live one would lose its work.
-    pub async fn recover(
-        &self,
-        transaction: &Transaction<'_>,
-        executors: &[String],
-        application: &str,
-    ) -> Result<Vec<String>, SysdbError> {
-        let statement = self.sql(RECOVER);
-        let rows = transaction.query(&statement, &[&executors, &application]).await?;
-        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
-    }
-
     /// Give rows that this process owns back to their queues, with their checkpoints. Gives how many it still owned.
     pub async fn release(&self, owners: &[Owner]) -> Result<usize, SysdbError> {
         let ids: Vec<&str> = owners.iter().map(|owner| owner.id.as_str()).collect();
@@ -82,10 +59,20 @@ impl SystemDatabase {
         Ok(client.execute(&statement, &[&executor, &application, &tokens, &SETTLED]).await?)
     }
 
-    /// Park a workflow that was started too often. False when it is no longer ours.
-    pub async fn dead_letter(&self, owner: &Owner) -> Result<bool, SysdbError> {
-        let client = self.client().await?;
+    /// Park a workflow that was started too often, and write rows of the application's tables in the same transaction.
+    /// False when it is no longer ours; then nothing is written.
+    pub async fn dead_letter(&self, owner: &Owner, rows: &[ApplicationWrite]) -> Result<bool, SysdbError> {
+        let mut client = self.client().await?;
+        let transaction = client.transaction().await?;
         let statement = self.sql(DEAD_LETTER);
-        Ok(client.execute(&statement, &[&owner.id.as_str(), &owner.token.as_str(), &owner.since]).await? == 1)
+        let parked =
+            transaction.execute(&statement, &[&owner.id.as_str(), &owner.token.as_str(), &owner.since]).await? == 1;
+        if parked {
+            for row in rows {
+                transaction.execute(&row.statement, &[&serde_json::json!([row.row])]).await?;
+            }
+        }
+        transaction.commit().await?;
+        Ok(parked)
     }
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::failpoint::failpoint;
+
 use super::{Checkpoint, CommitError, Notifier, Received, SysdbError, SystemDatabase, notify};
 use crate::postgres::Statements;
 
@@ -86,7 +88,10 @@ impl Writer {
     async fn commit(&self, jobs: Vec<Job>) {
         let outcome = self.persist(&jobs).await;
         match outcome {
-            Ok(outcomes) => self.answer(jobs, outcomes),
+            Ok(outcomes) => {
+                self.answer(jobs, outcomes);
+                failpoint!(CheckpointAnswered);
+            }
             Err(error) if jobs.len() == 1 || error == CommitError::Fenced => {
                 for job in jobs {
                     let _ = job.reply.send(Err(error.clone())); // a caller that gave up needs no answer

@@ -1,15 +1,10 @@
-//! What is done now and then: watch ownership, look where the schema stands, release delayed rows, cancel expired ones, recover what dead workers left.
+//! What is done now and then: watch ownership, look where the schema stands, release delayed rows, cancel expired ones.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Identity,
-    recovery::Recovery,
-    running::Running,
-    status::{Count, Status},
-};
+use super::{running::Running, status::Status};
 use crate::{
     durable::{MailRoom, Stop},
     execution::FlowVersions,
@@ -24,10 +19,7 @@ const SWEEP: Duration = Duration::from_secs(300);
 /// The chores of one worker.
 pub(super) struct Chores {
     pub sysdb: SystemDatabase,
-    pub recovery: Recovery,
-    pub me: Identity,
     pub application: String,
-    pub lease: Duration,
     pub running: Running,
     pub mail: MailRoom,
     pub versions: FlowVersions,
@@ -37,7 +29,6 @@ pub(super) struct Chores {
 impl Chores {
     /// Until `stop`. An error is logged, and the chore is done again the next time.
     pub async fn run(self, stop: CancellationToken) {
-        let mut since_recovery = Duration::ZERO;
         let (mut since_sweep, mut swept_to) = (Duration::ZERO, String::new());
         loop {
             tokio::select! {
@@ -45,12 +36,7 @@ impl Chores {
                 () = stop.cancelled() => return,
             }
             self.status.gauge(self.running.len(), self.mail.waiting());
-            since_recovery += EVERY;
-            let recover = since_recovery >= (self.lease / 4).max(EVERY);
-            if recover {
-                since_recovery = Duration::ZERO;
-            }
-            if let Err(error) = self.round(recover).await {
+            if let Err(error) = self.round().await {
                 tracing::debug!(%error, "chores put off");
             }
             since_sweep += EVERY;
@@ -64,7 +50,7 @@ impl Chores {
         }
     }
 
-    async fn round(&self, recover: bool) -> Result<(), SysdbError> {
+    async fn round(&self) -> Result<(), SysdbError> {
         self.watch().await?;
         // Somebody may bring the schema forward while this worker runs.
         self.sysdb.look_again().await?;
@@ -75,21 +61,6 @@ impl Chores {
         let cancelled = self.sysdb.cancel_expired(&self.application).await?;
         if cancelled > 0 {
             tracing::info!(cancelled, "workflows past their deadline were cancelled");
-        }
-        if recover {
-            let recovered = self.recovery.dead(&self.me).await?;
-            if !recovered.is_empty() {
-                self.status.count(Count::Recovered, recovered.len() as u64);
-                tracing::warn!(executions = recovered.len(), "a worker died; its executions are back on the queue");
-            }
-            let stranded = self.sysdb.release_stranded(&self.me.id, &self.application, &self.running.owners()).await?;
-            if stranded > 0 {
-                self.status.count(Count::Recovered, stranded);
-                tracing::warn!(
-                    executions = stranded,
-                    "executions that were claimed but never ran are back on the queue"
-                );
-            }
         }
         Ok(())
     }

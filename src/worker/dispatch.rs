@@ -12,10 +12,12 @@ use super::{
     partitions::Partitions,
     running::{Place, Running},
     status::{Count, Status},
+    suspects::Suspects,
 };
 use crate::{
     durable::{Control, Family, MailRoom, Slot, Slots, Stop, Workflow},
     execution::Executor,
+    failpoint::failpoint,
     sysdb::{
         Checkpoint, Claim, ClaimScope, Claimed, Finish, INTERNAL_QUEUE, QueueLimits, Rows, SysdbError, SystemDatabase,
         Write, WriterHandle,
@@ -35,6 +37,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 pub(super) struct Dispatcher {
     pub sysdb: SystemDatabase,
     pub scope: ClaimScope,
+    /// The same, for suspects alone.
+    pub suspected: ClaimScope,
+    pub suspects: Suspects,
     pub queue: String,
     pub limits: InForce,
     pub partitions: Partitions,
@@ -135,12 +140,37 @@ impl Dispatcher {
         if self.starter.mail.waiting() >= self.max_waiting as usize {
             return Ok(Round::Drained);
         }
+        if let Some(seat) = self.suspects.seat()
+            && let Some(mut slot) = slots.pop()
+        {
+            slot.sit(seat);
+            let mut one = vec![slot];
+            self.look(&self.suspected, &mut one, limits, internal).await?;
+            slots.extend(one.into_iter().map(|mut slot| {
+                slot.stand_up();
+                slot
+            }));
+            if slots.is_empty() {
+                return Ok(Round::Full);
+            }
+        }
+        self.look(&self.scope, &mut slots, limits, internal).await
+    }
+
+    /// Claim what may be taken by this scope, and start it.
+    async fn look(
+        &self,
+        scope: &ClaimScope,
+        slots: &mut Vec<Slot>,
+        limits: &QueueLimits,
+        internal: bool,
+    ) -> Result<Round, SysdbError> {
         if internal {
             // Resumed, forked and recovered workflows; without limits of its own.
             let claim =
-                Claim { queue: INTERNAL_QUEUE, rows: Rows::All, limit: wanted(&slots), concurrency: None, rate: None };
-            if let Ok(claimed) = self.sysdb.claim(&self.scope, &claim).await? {
-                self.start(claimed, &mut slots);
+                Claim { queue: INTERNAL_QUEUE, rows: Rows::All, limit: wanted(slots), concurrency: None, rate: None };
+            if let Ok(claimed) = self.sysdb.claim(scope, &claim).await? {
+                self.start(claimed, slots);
             }
         }
         if slots.is_empty() {
@@ -150,13 +180,13 @@ impl Dispatcher {
             return Ok(Round::Drained);
         }
         if let Some(own) = &limits.partition {
-            return self.partitioned(slots, limits, own).await;
+            return self.partitioned(scope, slots, limits, own).await;
         }
         let QueueLimits { concurrency, rate, .. } = *limits;
-        let claim = Claim { queue: &self.queue, rows: Rows::All, limit: wanted(&slots), concurrency, rate };
-        let Ok(claimed) = self.sysdb.claim(&self.scope, &claim).await? else { return Ok(Round::Contended) };
+        let claim = Claim { queue: &self.queue, rows: Rows::All, limit: wanted(slots), concurrency, rate };
+        let Ok(claimed) = self.sysdb.claim(scope, &claim).await? else { return Ok(Round::Contended) };
         let full = claimed.len() >= slots.len();
-        self.start(claimed, &mut slots);
+        self.start(claimed, slots);
         Ok(if full { Round::Full } else { Round::Drained })
     }
 
@@ -279,7 +309,15 @@ impl Starter {
     }
 
     async fn park(&self, claimed: &Claimed) {
-        match self.sysdb.dead_letter(&claimed.owner).await {
+        let text = format!("parked: it was claimed {} times (execution.max_recovery_attempts)", claimed.attempts - 1);
+        let rows = [
+            self.executor.executions.failed(claimed.owner.id.as_str(), &text),
+            self.executor.versions.unpin(claimed.owner.id.as_str()),
+        ];
+        failpoint!(ClaimParking);
+        let parked = self.sysdb.dead_letter(&claimed.owner, &rows).await;
+        failpoint!(ClaimParked);
+        match parked {
             Ok(_) => tracing::error!("execution was started too often; parked as MAX_RECOVERY_ATTEMPTS_EXCEEDED"),
             Err(error) => tracing::error!(%error, "can't park an execution that was started too often"),
         }

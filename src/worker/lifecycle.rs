@@ -15,18 +15,22 @@ use super::{
     recovery::Recovery,
     running::Running,
     status::Count,
+    suspects::Suspects,
 };
 use crate::{
     config::Settings,
     durable::{Family, MailRoom, Slots, Stop},
     execution::{ExecutionStore, Executor, FlowStore, Limits},
+    failpoint::failpoint,
     nodes::{
         Registry,
         outbound::{Outbound, SetupError},
         secrets::Secrets,
     },
     postgres,
-    sysdb::{self, ClaimScope, Notifier, Standing, SysdbError, SystemDatabase, Writer},
+    sysdb::{
+        self, Accounts, ClaimScope, Notifier, Predecessor, Standing, Suspicion, SysdbError, SystemDatabase, Writer,
+    },
     wire::Format,
 };
 
@@ -132,10 +136,21 @@ async fn serve(
     on_stuck: &OnStuck,
 ) -> Result<(), StartError> {
     let leases = Leases::new(database.lease.clone(), &database.prefix, settings.worker.lease);
+    let suspects = Suspects::default();
     let mut before = None;
     while !shutdown.is_draining() {
         let me = Identity { incarnation: uuid::Uuid::new_v4(), ..identity.clone() };
-        let parts = Parts { settings, database, leases: &leases, me: &me, outbound, status, shutdown, on_stuck };
+        let parts = Parts {
+            settings,
+            database,
+            leases: &leases,
+            me: &me,
+            suspects: &suspects,
+            outbound,
+            status,
+            shutdown,
+            on_stuck,
+        };
         let ended = parts.live(before).await;
         let first = before.is_none();
         // Where this life didn't come to hold the lease, the one before it may still do.
@@ -164,12 +179,16 @@ struct Failed {
 }
 
 /// Put back on the queue what earlier lives left.
-async fn recover(settings: &Settings, database: &Database, me: &Identity, status: &Status) -> Result<(), StartError> {
-    let recovery = recovery(settings, database);
-    let mut recovered = recovery.own(me).await?;
-    recovered.extend(recovery.dead(me).await?);
-    status.count(Count::Recovered, recovered.len() as u64);
-    tracing::info!(worker = me.id, recovered = recovered.len(), "recovery sweep done");
+async fn recover(
+    settings: &Settings,
+    database: &Database,
+    me: &Identity,
+    recovery: &Recovery,
+    predecessor: Option<&Predecessor>,
+    lost: Option<uuid::Uuid>,
+) -> Result<(), StartError> {
+    let recovered = recovery.begin(me, predecessor, lost).await?;
+    tracing::info!(worker = me.id, recovered, "recovery sweep done");
     for queue in settings.queue.iter() {
         let others = database.sysdb.tokenless_executors(&queue.name).await?;
         if others.is_empty() {
@@ -202,6 +221,7 @@ struct Parts<'a> {
     database: &'a Database,
     leases: &'a Leases,
     me: &'a Identity,
+    suspects: &'a Suspects,
     outbound: &'a Outbound,
     status: &'a Arc<Status>,
     shutdown: &'a Shutdown,
@@ -212,23 +232,32 @@ impl Parts<'_> {
     /// One life: acquire a lease, recover what earlier lives left, work, give the lease up. It is kept from its first
     /// moment to its last, by a thread of its own. `before` is this process's life before this one, which has stopped.
     async fn live(&self, before: Option<uuid::Uuid>) -> Result<(), Failed> {
-        let &Parts { settings, database, leases, me, status, shutdown, on_stuck, .. } = self;
+        let &Parts { settings, database, leases, me, suspects, status, shutdown, on_stuck, .. } = self;
         let worker = &settings.worker;
         let registration = Registration {
             application: &worker.application_name,
             version: &worker.application_version,
             queue: &settings.queue.names(),
         };
-        let asked = tokio::select! {
-            asked = leases.acquire(me, &registration, before) => asked,
+        let recovery = recovery(settings, database, &database.sysdb, me, suspects, status);
+        let acquire = async {
+            // The registration that is to come overwrites it.
+            let predecessor = recovery.predecessor().await?;
+            failpoint!(LeaseRegistering);
+            let asked = leases.acquire(me, &registration, before).await?;
+            failpoint!(LeaseRegistered);
+            Ok::<_, StartError>((predecessor, asked))
+        };
+        let acquired = tokio::select! {
+            acquired = acquire => acquired,
             () = shutdown.draining() => return Ok(()),
         };
-        let asked = asked.map_err(|error| Failed { error: error.into(), holds: false })?;
+        let (predecessor, asked) = acquired.map_err(|error| Failed { error, holds: false })?;
         let running = Running::default();
         let keeper = leases.keep(&database.settings, me, asked, running.clone(), on_stuck.clone());
         let keeper = keeper.map_err(|error| Failed { error: error.into(), holds: true })?;
         let recovered = tokio::select! {
-            recovered = recover(settings, database, me, status) => recovered.map(|()| true),
+            recovered = recover(settings, database, me, &recovery, predecessor.as_ref(), before) => recovered.map(|()| true),
             reason = keeper.lost() => {
                 tracing::error!(reason, "lease lost");
                 Ok(false)
@@ -240,7 +269,10 @@ impl Parts<'_> {
         }
         keeper.stop().await;
         if shutdown.is_draining() || recovered.is_err() {
-            match tokio::time::timeout(GRACE, leases.release(me)).await {
+            failpoint!(LeaseReleasing);
+            let released = tokio::time::timeout(GRACE, leases.release(me)).await;
+            failpoint!(LeaseReleased);
+            match released {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "can't give up the lease; it expires by itself"),
                 Err(_) => tracing::warn!("can't give up the lease in time; it expires by itself"),
@@ -251,7 +283,7 @@ impl Parts<'_> {
 
     /// Dispatch and execute until the shutdown or the loss of the lease; then end everything that was started here.
     async fn work(&self, keeper: &Keeper, running: Running) {
-        let &Parts { settings, database, me, outbound, status, shutdown, .. } = self;
+        let &Parts { settings, database, me, suspects, outbound, status, shutdown, .. } = self;
         // All of this life's statements end with its lease, whatever its tasks are doing.
         let sysdb = database.sysdb.fenced(keeper.fence());
         let claiming = CancellationToken::new(); // ends first
@@ -282,16 +314,16 @@ impl Parts<'_> {
         });
         let chores = Chores {
             sysdb: sysdb.clone(),
-            recovery: recovery(settings, database),
-            me: me.clone(),
             application: settings.worker.application_name.clone(),
-            lease: settings.worker.lease,
             running: running.clone(),
             mail,
             versions,
             status: status.clone(),
         };
         services.spawn(chores.run(serving.clone()));
+        let recovery = recovery(settings, database, &sysdb, me, suspects, status);
+        let recover = recovery.run(me.clone(), settings.worker.lease, running.clone(), serving.clone());
+        services.spawn(recover);
         let queues: Vec<_> = settings.queue.iter().map(|queue| (queue.worker_concurrency, queue.weight)).collect();
         let total = settings.worker.concurrency.unwrap_or_else(|| settings.queue.worker_concurrency());
         let mut dispatch = JoinSet::new();
@@ -306,7 +338,9 @@ impl Parts<'_> {
             services.spawn(watch.run(limits, serving.clone()));
             let dispatcher = Dispatcher {
                 sysdb: sysdb.clone(),
-                scope: scope(settings, me),
+                scope: scope(settings, database, me, Suspicion::Avoided),
+                suspected: scope(settings, database, me, Suspicion::Sought),
+                suspects: suspects.clone(),
                 queue: queue.name.clone(),
                 limits: in_force,
                 partitions: Partitions::default(),
@@ -390,6 +424,7 @@ impl Parts<'_> {
         if !matches!(announce.await, Ok(Ok(()))) {
             tracing::debug!("can't announce the drain");
         }
+        failpoint!(DrainAnnounced);
         // What waits for a signal may wait for long, and loses nothing by waiting elsewhere.
         let hand_back_waiting = async {
             loop {
@@ -421,7 +456,10 @@ async fn hand_over(sysdb: &SystemDatabase, running: &Running, status: &Status) -
     if owners.is_empty() {
         return Ok(());
     }
-    let released = match tokio::time::timeout(GRACE, sysdb.release(&owners)).await {
+    failpoint!(DrainHanding);
+    let released = tokio::time::timeout(GRACE, sysdb.release(&owners)).await;
+    failpoint!(DrainHanded);
+    let released = match released {
         Ok(released) => released.map_err(|error| error.to_string())?,
         Err(_) => return Err("the database didn't answer in time".into()),
     };
@@ -459,9 +497,26 @@ async fn register_version(settings: &Settings, database: &SystemDatabase) -> Res
     Ok(())
 }
 
-fn recovery(settings: &Settings, database: &Database) -> Recovery {
-    let application = &settings.worker.application_name;
-    Recovery::new(database.lease.clone(), &database.prefix, database.sysdb.clone(), application)
+fn recovery(
+    settings: &Settings,
+    database: &Database,
+    sysdb: &SystemDatabase,
+    me: &Identity,
+    suspects: &Suspects,
+    status: &Arc<Status>,
+) -> Recovery {
+    Recovery::new(
+        sysdb.clone(),
+        accounts(settings, database),
+        scope(settings, database, me, Suspicion::Ignored),
+        &settings.recovery.adopt_executors,
+        suspects.clone(),
+        status.clone(),
+    )
+}
+
+fn accounts(settings: &Settings, database: &Database) -> Accounts {
+    Accounts::new(&database.prefix, settings.recovery.max_crashes)
 }
 
 fn executor(settings: &Settings, database: &Database, sysdb: &SystemDatabase, outbound: &Outbound) -> Executor {
@@ -484,7 +539,7 @@ fn executor(settings: &Settings, database: &Database, sysdb: &SystemDatabase, ou
     }
 }
 
-fn scope(settings: &Settings, me: &Identity) -> ClaimScope {
+fn scope(settings: &Settings, database: &Database, me: &Identity, suspicion: Suspicion) -> ClaimScope {
     ClaimScope {
         executor: me.id.clone(),
         application: settings.worker.application_name.clone(),
@@ -493,5 +548,6 @@ fn scope(settings: &Settings, me: &Identity) -> ClaimScope {
         class: settings.execution.class_name.clone(),
         formats: Format::KNOWN.iter().map(|name| (*name).to_owned()).collect(),
         max_input: i64::try_from(settings.execution.max_input.as_u64()).unwrap_or(i64::MAX),
+        accounts: Some((accounts(settings, database), suspicion)),
     }
 }

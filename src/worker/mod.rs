@@ -13,6 +13,7 @@ mod recovery;
 mod running;
 mod signals;
 mod status;
+mod suspects;
 
 pub use database::{ConnectError, Database, Migrated, SchemaError};
 pub use embed::{RunningWorker, Worker};

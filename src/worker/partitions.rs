@@ -8,7 +8,7 @@ use std::{
 use super::dispatch::{Dispatcher, Round, wanted};
 use crate::{
     durable::Slot,
-    sysdb::{Claim, PartitionLimits, QueueLimits, Rows, SysdbError},
+    sysdb::{Claim, ClaimScope, PartitionLimits, QueueLimits, Rows, SysdbError},
 };
 
 /// Most partitions in a round, a claim each: a round is short, so that a shutdown isn't kept waiting.
@@ -57,15 +57,16 @@ impl Dispatcher {
     /// A round on a queue with partitions.
     pub(super) async fn partitioned(
         &self,
-        mut slots: Vec<Slot>,
+        scope: &ClaimScope,
+        slots: &mut Vec<Slot>,
         limits: &QueueLimits,
         own: &PartitionLimits,
     ) -> Result<Round, SysdbError> {
         let mut contended = false;
         let QueueLimits { concurrency, rate, .. } = *limits;
-        let claim = Claim { queue: &self.queue, rows: Rows::Keyless, limit: wanted(&slots), concurrency, rate };
-        match self.sysdb.claim(&self.scope, &claim).await? {
-            Ok(claimed) => self.start(claimed, &mut slots),
+        let claim = Claim { queue: &self.queue, rows: Rows::Keyless, limit: wanted(slots), concurrency, rate };
+        match self.sysdb.claim(scope, &claim).await? {
+            Ok(claimed) => self.start(claimed, slots),
             Err(_) => contended = true,
         }
         if slots.is_empty() {
@@ -73,23 +74,23 @@ impl Dispatcher {
         }
         let one_each = own.concurrency == Some(1) && own.rate.is_none() && concurrency.is_none() && rate.is_none();
         if one_each {
-            let claimed = self.sysdb.claim_heads(&self.scope, &self.queue, wanted(&slots)).await?;
-            self.start(claimed, &mut slots);
+            let claimed = self.sysdb.claim_heads(scope, &self.queue, wanted(slots)).await?;
+            self.start(claimed, slots);
             return Ok(if slots.is_empty() { Round::Full } else { Round::Drained });
         }
-        let keys = self.sysdb.partitions(&self.scope, &self.queue, own.concurrency, KEYS).await?;
+        let keys = self.sysdb.partitions(scope, &self.queue, own.concurrency, KEYS).await?;
         let free = slots.len();
         for key in &keys {
             let room =
                 own.worker_concurrency.map_or(u32::MAX, |most| most.saturating_sub(self.partitions.running(key)));
-            let limit = wanted(&slots).min(room);
+            let limit = wanted(slots).min(room);
             if limit == 0 {
                 continue;
             }
             let rows = Rows::Partition { key, limits: own };
             let claim = Claim { queue: &self.queue, rows, limit, concurrency, rate };
-            match self.sysdb.claim(&self.scope, &claim).await? {
-                Ok(claimed) => self.start(claimed, &mut slots),
+            match self.sysdb.claim(scope, &claim).await? {
+                Ok(claimed) => self.start(claimed, slots),
                 Err(_) => contended = true,
             }
             if slots.is_empty() {

@@ -1,51 +1,252 @@
-//! Recovery: what dead workers left goes back to the queue.
+//! Recovery: what dead workers left goes back to the queue, and who took its worker down again and again is parked.
+//!
+//! A reconcile that never ends: every few seconds, by every worker, and again at once after an error. What it does is in
+//! one statement for some hundreds of rows (`sysdb/reconcile.rs`); a row that the database refuses is left out, so that it
+//! doesn't stop the others.
 
-use super::Identity;
-use crate::postgres::{Pool, Statements};
-use crate::sysdb::{SysdbError, SystemDatabase, schema::Prefix};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    Identity,
+    running::Running,
+    status::{Count, Status},
+    suspects::Suspects,
+};
+use crate::{
+    execution::WORKED,
+    failpoint::failpoint,
+    sysdb::{Accounts, ClaimScope, Dead, Predecessor, Reconcile, Recovered, SysdbError, SystemDatabase},
+};
+
+/// Longest pause between sweeps, however long the lease.
+const EVERY: Duration = Duration::from_secs(5);
+/// Pause after an error.
+const RETRY: Duration = Duration::from_secs(1);
+/// A row that was refused is tried again after so long.
+const REFUSED: Duration = Duration::from_secs(60);
+/// Most refused rows that are remembered; with more, what comes after them waits until they are tried again.
+const REMEMBERED: usize = 10_000;
 
 /// Finds the dead by their leases. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Recovery {
-    pool: Pool,
-    /// The workers table.
-    table: String,
     sysdb: SystemDatabase,
-    application: String,
+    accounts: Accounts,
+    scope: ClaimScope,
+    adopt: Arc<[String]>,
+    suspects: Suspects,
+    status: Arc<Status>,
 }
 
+/// Rows that the database refused, and when.
+type Refused = HashMap<String, Instant>;
+
 impl Recovery {
-    /// On the lease's pool, so that the work can't starve it of connections.
-    pub fn new(pool: Pool, prefix: &Prefix, sysdb: SystemDatabase, application: &str) -> Recovery {
-        Recovery { pool, table: prefix.table("workers"), sysdb, application: application.to_owned() }
+    /// For the worker that claims with this scope.
+    pub fn new(
+        sysdb: SystemDatabase,
+        accounts: Accounts,
+        scope: ClaimScope,
+        adopt: &[String],
+        suspects: Suspects,
+        status: Arc<Status>,
+    ) -> Recovery {
+        Recovery { sysdb, accounts, scope, adopt: adopt.into(), suspects, status }
     }
 
-    /// Put back on the queue what this worker's earlier lives left. Nothing of the present life may run yet.
-    pub async fn own(&self, me: &Identity) -> Result<Vec<String>, SysdbError> {
-        let mut client = self.pool.get().await?;
-        let transaction = client.transaction().await?;
-        let recovered = self.sysdb.recover(&transaction, std::slice::from_ref(&me.id), &self.application).await?;
-        transaction.commit().await?;
-        Ok(recovered)
+    /// Who had this worker's id before. To be asked before the lease is acquired.
+    pub async fn predecessor(&self) -> Result<Option<Predecessor>, SysdbError> {
+        self.sysdb.predecessor(&self.accounts, &self.scope.executor).await
     }
 
-    /// Put back on the queue what workers with an expired lease left. Their rows stay locked meanwhile, so that none of
-    /// them comes back to life between the look and the update. Also forgets workers that are long dead.
-    pub async fn dead(&self, me: &Identity) -> Result<Vec<String>, SysdbError> {
-        let mut client = self.pool.get().await?;
-        let transaction = client.transaction().await?;
-        let statement =
-            format!("SELECT id FROM {} WHERE expires_at <= now() AND id <> $1 FOR UPDATE SKIP LOCKED", self.table);
-        let rows = transaction.query(&statement, &[&me.id]).await?;
-        let dead = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
-        if dead.is_empty() {
-            transaction.rollback().await?;
-            return Ok(Vec::new());
+    /// All that there is to recover before anything of the present life runs: what earlier lives of this worker left, what
+    /// the dead left, and who is a suspect now. `lost` is the incarnation under which this process lost its lease. Gives
+    /// how many rows were moved.
+    pub async fn begin(
+        &self,
+        me: &Identity,
+        predecessor: Option<&Predecessor>,
+        lost: Option<Uuid>,
+    ) -> Result<usize, SysdbError> {
+        if let Some(lost) = lost {
+            // Whoever found the lease expired couldn't know that this process lives.
+            self.sysdb.exonerate(&self.accounts, lost).await?;
         }
-        let recovered = self.sysdb.recover(&transaction, &dead, &self.application).await?;
-        let statement = format!("DELETE FROM {} WHERE expires_at <= now() - interval '1 day'", self.table);
-        transaction.execute(&statement, &[]).await?;
-        transaction.commit().await?;
-        Ok(recovered)
+        let mut refused = Refused::new();
+        let earlier = Dead::Earlier {
+            incarnation: predecessor.map(|it| it.incarnation),
+            host: predecessor.and_then(|it| it.host.as_deref()),
+            reason: blame(me, predecessor),
+        };
+        let own = self.all_of(earlier, &mut refused).await?;
+        failpoint!(RecoveryOwn);
+        Ok(own + self.sweep(me, &mut refused).await?)
     }
+
+    /// Until `stop`.
+    pub async fn run(self, me: Identity, lease: Duration, running: Running, stop: CancellationToken) {
+        let every = (lease / 4).min(EVERY);
+        let mut refused = Refused::new();
+        let mut failing = false;
+        let mut pause = every;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(pause.mul_f64(rand::random_range(0.9..1.1))) => {}
+                () = stop.cancelled() => return,
+            }
+            let round = async {
+                self.sweep(&me, &mut refused).await?;
+                self.stranded(&running).await
+            };
+            let outcome = tokio::select! {
+                outcome = round => outcome,
+                () = stop.cancelled() => return,
+            };
+            pause = match outcome {
+                Ok(()) => {
+                    if std::mem::take(&mut failing) {
+                        tracing::info!("recovery works again");
+                    }
+                    every
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(%error, "can't look for dead workers; trying again until it works");
+                    }
+                    RETRY.min(every)
+                }
+            };
+        }
+    }
+
+    /// Take what the dead left, and look whether there are suspects.
+    async fn sweep(&self, me: &Identity, refused: &mut Refused) -> Result<usize, SysdbError> {
+        let mut moved = 0;
+        failpoint!(RecoveryBefore, error = SysdbError::Pool(deadpool_postgres::PoolError::Closed));
+        let expired = self.sysdb.expired(&self.accounts, &me.id).await?;
+        if !expired.is_empty() {
+            let (mut alive, mut gone) = (Vec::new(), Vec::new());
+            for worker in &expired {
+                let (namespace, pid, started) = &worker.process;
+                if me.is_gone(namespace.as_deref(), *pid, *started) {
+                    gone.push(worker.incarnation);
+                } else if me.namespace.is_some() && me.namespace == *namespace {
+                    alive.push(worker.incarnation);
+                }
+            }
+            moved += self.all_of(Dead::Expired { alive: &alive, gone: &gone }, refused).await?;
+        }
+        failpoint!(RecoveryAfter);
+        if !self.adopt.is_empty() {
+            moved += self.all_of(Dead::Adopted(&self.adopt), refused).await?;
+            failpoint!(RecoveryAdopted);
+        }
+        self.suspects.are_there(self.sysdb.settle_accounts(&self.accounts).await?);
+        failpoint!(RecoverySettled);
+        Ok(moved)
+    }
+
+    async fn stranded(&self, running: &Running) -> Result<(), SysdbError> {
+        let ClaimScope { executor, application, .. } = &self.scope;
+        let stranded = self.sysdb.release_stranded(executor, application, &running.owners()).await?;
+        failpoint!(RecoveryStranded);
+        if stranded > 0 {
+            self.status.count(Count::Recovered, stranded);
+            tracing::warn!(executions = stranded, "executions that were claimed but never ran are back on the queue");
+        }
+        Ok(())
+    }
+
+    /// Batch by batch. A batch that is refused is taken row by row, and what is refused alone is left out.
+    async fn all_of(&self, dead: Dead<'_>, refused: &mut Refused) -> Result<usize, SysdbError> {
+        refused.retain(|_, since| since.elapsed() < REFUSED);
+        let reconcile = Reconcile { accounts: &self.accounts, scope: &self.scope, worked: WORKED };
+        let mut moved = 0;
+        loop {
+            let skip: Vec<String> = refused.keys().cloned().collect();
+            let (taken, refusals) = match self.sysdb.reconcile(&reconcile, dead, None, &skip).await {
+                Ok(taken) => (taken, 0),
+                Err(error) if error.is_transient() => return Err(error),
+                Err(error) => {
+                    tracing::debug!(%error, "rows of dead workers are refused together; taking them one by one");
+                    self.one_by_one(&reconcile, dead, &skip, refused).await?
+                }
+            };
+            self.tell(&taken);
+            moved += taken.len();
+            if !SystemDatabase::is_full(taken.len() + refusals) || refused.len() >= REMEMBERED {
+                return Ok(moved);
+            }
+        }
+    }
+
+    async fn one_by_one(
+        &self,
+        reconcile: &Reconcile<'_>,
+        dead: Dead<'_>,
+        skip: &[String],
+        refused: &mut Refused,
+    ) -> Result<(Vec<Recovered>, usize), SysdbError> {
+        let (mut taken, mut refusals) = (Vec::new(), 0);
+        for id in self.sysdb.left_behind(reconcile, dead, skip).await? {
+            match self.sysdb.reconcile(reconcile, dead, Some(std::slice::from_ref(&id)), &[]).await {
+                Ok(one) => taken.extend(one),
+                Err(error) if error.is_transient() => {
+                    self.tell(&taken);
+                    return Err(error);
+                }
+                Err(error) => {
+                    tracing::error!(id, %error, "an execution of a dead worker can't be given back; the others are");
+                    refused.insert(id, Instant::now());
+                    refusals += 1;
+                }
+            }
+        }
+        Ok((taken, refusals))
+    }
+
+    fn tell(&self, taken: &[Recovered]) {
+        if taken.is_empty() {
+            return;
+        }
+        self.status.count(Count::Recovered, taken.len() as u64);
+        let executors: HashSet<&str> = taken.iter().map(|row| row.executor.as_str()).collect();
+        for executor in executors {
+            let of = taken.iter().filter(|row| row.executor == executor);
+            let at_work = of.clone().filter(|row| row.crashes.is_some()).count();
+            let executions = of.filter(|row| row.parked.is_none()).count();
+            tracing::warn!(executor, executions, at_work, "a worker died; its executions are back on the queue");
+        }
+        for (row, text) in taken.iter().filter_map(|row| Some((row, row.parked.as_ref()?))) {
+            tracing::error!(id = row.id, "execution parked as MAX_RECOVERY_ATTEMPTS_EXCEEDED: {text}");
+        }
+    }
+}
+
+/// How the earlier life of a worker that starts has ended; `None` when that was no crash.
+fn blame(me: &Identity, predecessor: Option<&Predecessor>) -> Option<&'static str> {
+    let Some(Predecessor { was_serving, process: (namespace, pid, started), .. }) = predecessor else {
+        return Some("its worker was never registered, or long ago");
+    };
+    if !was_serving {
+        return None; // it gave back what it could
+    }
+    let itself = me.namespace.is_some()
+        && (&me.namespace, me.pid, me.started) == (namespace, *pid, *started)
+        && started.is_some();
+    if itself {
+        return None; // it lost its lease, and lives
+    }
+    Some(match me.is_gone(namespace.as_deref(), *pid, *started) {
+        true => "its process was gone",
+        false => "its lease ended, and nothing is known of its process",
+    })
 }

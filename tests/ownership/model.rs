@@ -224,10 +224,14 @@ impl State {
             (Call::Recover { dead, .. }, Answer::Ids(ids)) => {
                 let dead = Some(case.executor(*dead));
                 let lost = |row: &Row| row.status == "PENDING" && row.executor == dead;
-                let right: Vec<String> =
-                    (0..ROWS).filter(|row| next.change(*row, lost, Row::requeue)).map(|row| case.id(row)).collect();
                 let mut told = ids.clone();
                 told.sort();
+                // Rows that somebody has locked are left for the next time.
+                let right: Vec<String> = (0..ROWS)
+                    .filter(|row| alone || told.contains(&case.id(*row)))
+                    .filter(|row| next.change(*row, lost, Row::requeue))
+                    .map(|row| case.id(row))
+                    .collect();
                 told == right
             }
             (Call::Release { owners, .. }, Answer::Count(count)) => {

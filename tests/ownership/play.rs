@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use fireflow_worker::sysdb::{
-    Append, Cause, Checkpoint, Claim, Enqueued, Finish, NewWorkflow, Owner, Receive, Rows, StepRecord, SysdbError,
-    WorkflowId, Write,
+    Accounts, Append, Cause, Checkpoint, Claim, Dead, Enqueued, Finish, NewWorkflow, Owner, Receive, Reconcile, Rows,
+    StepRecord, SysdbError, WorkflowId, Write,
 };
 use futures_util::future::join_all;
 use proptest::prelude::*;
@@ -290,13 +290,13 @@ pub async fn perform(case: &Case<'_>, call: &Call) -> Answer {
             Answer::Count(patiently(async || executors[*by].sysdb.release_delayed(&case.application()).await).await)
         }
         Call::Recover { by, dead } => {
+            let scope = case.scope(*dead);
+            let accounts = Accounts::new(&"fireflow_".parse().unwrap(), u32::MAX);
+            let reconcile = Reconcile { accounts: &accounts, scope: &scope, worked: "all" };
+            let earlier = Dead::Earlier { incarnation: None, host: None, reason: Some("it died") };
             let recover = async || {
-                let mut client = executors[*by].pool.get().await?;
-                let transaction = client.transaction().await?;
-                let dead = [case.executor(*dead)];
-                let ids = executors[*by].sysdb.recover(&transaction, &dead, &case.application()).await?;
-                transaction.commit().await?;
-                Ok(ids)
+                let recovered = executors[*by].sysdb.reconcile(&reconcile, earlier, None, &[]).await?;
+                Ok(recovered.into_iter().map(|row| row.id).collect())
             };
             Answer::Ids(patiently(recover).await)
         }
@@ -305,7 +305,7 @@ pub async fn perform(case: &Case<'_>, call: &Call) -> Answer {
             Answer::Count(patiently(async || executors[*by].sysdb.release(&owners).await).await as u64)
         }
         Call::DeadLetter { by, owner, .. } => {
-            Answer::Done(patiently(async || executors[*by].sysdb.dead_letter(owner).await).await)
+            Answer::Done(patiently(async || executors[*by].sysdb.dead_letter(owner, &[]).await).await)
         }
     }
 }

@@ -114,6 +114,7 @@ impl Case<'_> {
             class: "Works".into(),
             formats: vec!["portable_json".into()],
             max_input: 1 << 20,
+            accounts: None,
         }
     }
 

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use fireflow_worker::postgres::Pool;
-use fireflow_worker::sysdb::schema::{SchemaName, ensure};
+use fireflow_worker::sysdb::schema::{SchemaName, app, ensure};
 use fireflow_worker::sysdb::{
-    Append, Cause, Checkpoint, ChildStart, Claim, ClaimScope, Claimed, CommitError, EnqueueError, Enqueued, Finish,
-    NewWorkflow, Notifier, Owner, PartitionLimits, RateLimit, Receive, Registration, Rows, StepRecord, SystemDatabase,
-    Taken, WorkflowId, Write, Writer, WriterHandle,
+    Accounts, Append, Cause, Checkpoint, ChildStart, Claim, ClaimScope, Claimed, CommitError, Dead, EnqueueError,
+    Enqueued, Finish, NewWorkflow, Notifier, Owner, PartitionLimits, RateLimit, Receive, Reconcile, Registration, Rows,
+    StepRecord, Suspicion, SystemDatabase, Taken, WorkflowId, Write, Writer, WriterHandle,
 };
 use serde_json::json;
 use tokio_postgres::Client;
@@ -45,6 +45,7 @@ async fn all_statements_hold_on_every_level_from_100_on() {
     let database = TestDatabase::new().await;
     let mut client = database.client().await;
     back_to_100(&mut client).await;
+    app::ensure(&mut client, &"fireflow_".parse().unwrap(), app::Part::Executions).await.unwrap();
     let stop = CancellationToken::new();
     let pool = database.pool().await;
     let sysdb = SystemDatabase::new(pool.clone(), SchemaName::default());
@@ -105,6 +106,7 @@ fn scope(executor: &str, version: &str) -> ClaimScope {
         class: "Works".into(),
         formats: vec!["portable_json".into()],
         max_input: 1 << 20,
+        accounts: None,
     }
 }
 
@@ -332,7 +334,7 @@ impl Play<'_> {
         let executor = self.name("executor");
         assert_eq!(self.sysdb.release(std::slice::from_ref(&owner)).await.unwrap(), 1);
         assert_eq!(self.sysdb.release(std::slice::from_ref(&owner)).await.unwrap(), 0);
-        assert!(!self.sysdb.dead_letter(&owner).await.unwrap());
+        assert!(!self.sysdb.dead_letter(&owner, &[]).await.unwrap());
 
         let owner = self.claim_one(&claim).await.owner;
         assert_eq!(self.sysdb.release_stranded(&executor, APPLICATION, std::slice::from_ref(&owner)).await.unwrap(), 0);
@@ -342,22 +344,45 @@ impl Play<'_> {
         let lost = self.sysdb.astray(std::slice::from_ref(&owner)).await.unwrap();
         assert_eq!(lost.len(), 1);
         assert_eq!(lost[0].cause, Cause::Lost(Some("PENDING".into())));
-        assert!(!self.sysdb.dead_letter(&owner).await.unwrap());
+        assert!(!self.sysdb.dead_letter(&owner, &[]).await.unwrap());
         assert_eq!(self.sysdb.release(std::slice::from_ref(&owner)).await.unwrap(), 0);
         let outcome = self.commit(&owner, vec![Write::Finish(Finish { outcome: Ok("1".into()), legacy: true })]).await;
         assert!(matches!(outcome, Err(CommitError::OwnershipLost)), "{outcome:?}");
         // The partitions' rows are running still, and just as stranded.
         assert_eq!(self.sysdb.release_stranded(&executor, APPLICATION, &[]).await.unwrap(), 1);
 
-        let mut connection = self.pool.get().await.unwrap();
-        let transaction = connection.transaction().await.unwrap();
         self.claim_one(&claim).await;
-        let recovered = self.sysdb.recover(&transaction, &[executor], APPLICATION).await.unwrap();
-        assert!(recovered.contains(&self.name("handed")) && recovered.len() == 4, "{recovered:?}");
-        transaction.commit().await.unwrap();
+        let (scope, accounts) = (self.scope(), Accounts::new(&"fireflow_".parse().unwrap(), 9));
+        let reconcile = Reconcile { accounts: &accounts, scope: &scope, worked: "all" };
+        let adopted = [executor];
+        let adopt = Dead::Adopted(&adopted);
+        assert_eq!(
+            self.sysdb.left_behind(&reconcile, adopt, &[]).await.unwrap(),
+            [""; 0],
+            "an executor doesn't adopt itself"
+        );
+        let other = ClaimScope { executor: "other".into(), ..scope.clone() };
+        let others = Reconcile { scope: &other, ..reconcile.clone() };
+        assert_eq!(self.sysdb.left_behind(&others, adopt, &[]).await.unwrap().len(), 4);
+        let expired = Dead::Expired { alive: &[], gone: &[] };
+        assert_eq!(self.sysdb.reconcile(&reconcile, expired, None, &[]).await.unwrap(), []);
+        let earlier = Dead::Earlier { incarnation: None, host: None, reason: Some("it died") };
+        let recovered = self.sysdb.reconcile(&reconcile, earlier, None, &[]).await.unwrap();
+        let handed = recovered.iter().find(|row| row.id == self.name("handed")).unwrap();
+        assert_eq!((handed.crashes, handed.parked.as_deref(), recovered.len()), (Some(1), None, 4), "{recovered:?}");
+        assert!(!self.sysdb.settle_accounts(&accounts).await.unwrap(), "one crash makes no suspect");
+        let suspicious = |suspicion| ClaimScope { accounts: Some((accounts.clone(), suspicion)), ..self.scope() };
+        assert!(self.sysdb.claim(&suspicious(Suspicion::Sought), &claim).await.unwrap().unwrap().is_empty());
+        let count = "UPDATE fireflow_crashes SET crashes = 2 WHERE workflow_id = $1";
+        assert_eq!(self.sql.execute(count, &[&id.as_str()]).await.unwrap(), 1);
+        assert!(self.sysdb.settle_accounts(&accounts).await.unwrap());
+        assert!(self.sysdb.claim(&suspicious(Suspicion::Avoided), &claim).await.unwrap().unwrap().is_empty());
+        let sought = self.sysdb.claim(&suspicious(Suspicion::Sought), &claim).await.unwrap().unwrap();
+        assert_eq!(sought.len(), 1);
+        assert_eq!(self.sysdb.release(&[sought[0].owner.clone()]).await.unwrap(), 1);
 
         let owner = self.claim_one(&claim).await.owner;
-        assert!(self.sysdb.dead_letter(&owner).await.unwrap());
+        assert!(self.sysdb.dead_letter(&owner, &[]).await.unwrap());
         let cancel = "UPDATE dbos.workflow_status SET status = 'CANCELLED' WHERE workflow_uuid = $1";
         self.sql.execute(cancel, &[&id.as_str()]).await.unwrap();
         let write = |taken| {

@@ -50,6 +50,15 @@ impl WorkerProcess {
         WorkerProcess::launch(command, id, settings)
     }
 
+    /// As [`spawn`](WorkerProcess::spawn); the setting `failpoints` says where it is killed.
+    pub fn with_failpoints(url: &str, id: &str, settings: &[(&str, &str)]) -> WorkerProcess {
+        let mut command = program(url);
+        command.arg("run").env("FIREFLOW__QUEUE__POLLING_INTERVAL", "50ms");
+        let (failpoints, settings): (Vec<_>, Vec<_>) = settings.iter().partition(|(key, _)| *key == "failpoints");
+        command.envs(failpoints.iter().map(|(_, rules)| ("FIREFLOW_FAILPOINTS", rules)));
+        WorkerProcess::launch(command, id, &settings)
+    }
+
     fn launch(mut command: Command, id: &str, settings: &[(&str, &str)]) -> WorkerProcess {
         command.env("FIREFLOW__WORKER__ID", id).env("FIREFLOW__ADMIN__ENABLED", "false");
         command.env("FIREFLOW__LOG__LEVEL", "debug");

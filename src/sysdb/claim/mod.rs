@@ -4,7 +4,10 @@ mod sql;
 
 use tokio_postgres::{IsolationLevel, Row, error::SqlState};
 
-use super::{Owner, OwnerToken, PartitionLimits, RateLimit, SysdbError, SystemDatabase, WorkflowId};
+use super::{
+    Accounts, Owner, OwnerToken, PartitionLimits, RateLimit, Suspicion, SysdbError, SystemDatabase, WorkflowId,
+};
+use crate::failpoint::failpoint;
 use crate::postgres::{Parameter, Statements};
 
 /// Which rows this worker may take.
@@ -24,6 +27,14 @@ pub struct ClaimScope {
     pub formats: Vec<String>,
     /// Inputs of more bytes are not read.
     pub max_input: i64,
+    /// The account of crashes, and what it means for a claim.
+    pub accounts: Option<(Accounts, Suspicion)>,
+}
+
+impl ClaimScope {
+    fn suspects(&self) -> String {
+        self.accounts.as_ref().map_or_else(String::new, |(accounts, suspicion)| accounts.condition(*suspicion))
+    }
 }
 
 /// One claim: from which queue, how many, under which limits over all executors.
@@ -148,12 +159,16 @@ impl SystemDatabase {
             [&concurrency, &starts, &period, &key, &own_concurrency, &own_starts, &own_period];
         parameters.extend(limits);
         let mut client = self.client().await?;
-        let statement = self.sql(&sql::claim(&claim.rows, isolation.is_some()));
+        let statement = self.sql(&sql::claim(&claim.rows, isolation.is_some(), &scope.suspects()));
         let rows = match isolation {
             Some(isolation) => {
                 let transaction = client.transaction_at(isolation).await?;
                 self.fence.check()?;
+                failpoint!(ClaimBegun);
                 let rows = transaction.query(&statement, &parameters).await?;
+                if !rows.is_empty() {
+                    failpoint!(ClaimWritten);
+                }
                 // An empty claim has written nothing: no commit record, no transaction id spent.
                 if rows.is_empty() {
                     transaction.rollback().await?;
@@ -167,6 +182,9 @@ impl SystemDatabase {
                 client.query(&statement, &parameters).await?
             }
         };
+        if !rows.is_empty() {
+            failpoint!(ClaimCommitted);
+        }
         claimed(&rows, claim.queue, &token)
     }
 
@@ -179,9 +197,13 @@ impl SystemDatabase {
         let token_text = token.as_str();
         let parameters = common(scope, &queue, &token_text, &limit);
         let client = self.client().await?;
-        let statement = self.sql(&sql::claim_heads());
+        let statement = self.sql(&sql::claim_heads(&scope.suspects()));
         self.fence.check()?;
-        claimed(&client.query(&statement, &parameters).await?, queue, &token)
+        let rows = client.query(&statement, &parameters).await?;
+        if !rows.is_empty() {
+            failpoint!(ClaimCommitted);
+        }
+        claimed(&rows, queue, &token)
     }
 
     /// Partitions with waiting rows that may have room, at most `most` of them, chosen at random and in random order: so

@@ -20,7 +20,7 @@ const OURS: &str = "status = 'ENQUEUED' AND queue_name = $1 AND {application}
      AND name = ANY($6)
      AND COALESCE(class_name, '') IN ('', $7)
      AND COALESCE(config_name, '') = ''
-     AND (serialization IS NULL OR serialization = ANY($8)) AND {has_inputs}";
+     AND (serialization IS NULL OR serialization = ANY($8)) AND {has_inputs}{suspects}";
 
 /// Milliseconds at this moment, not at the transaction's start.
 const CLOCK: &str = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint";
@@ -112,8 +112,8 @@ SELECT key FROM keys
          WHERE queue_name = $1 AND status = 'PENDING' AND queue_partition_key = key AND {application}))
  ORDER BY random() LIMIT $4::bigint";
 
-/// A claim within a budget; `shared` when others spend of it as well.
-pub(super) fn claim(rows: &Rows<'_>, shared: bool) -> String {
+/// A claim within a budget; `shared` when others spend of it as well. `suspects` is a condition more.
+pub(super) fn claim(rows: &Rows<'_>, shared: bool, suspects: &str) -> String {
     let rows = match rows {
         Rows::All => "$14::text IS NULL",
         Rows::Partition { .. } => "queue_partition_key = $14::text",
@@ -122,12 +122,13 @@ pub(super) fn claim(rows: &Rows<'_>, shared: bool) -> String {
     let statement = [CLAIM, TAKE].concat().replace("{rows}", rows);
     // With a shared budget, a row that someone else holds means that someone spends: SKIP LOCKED would overspend.
     let statement = statement.replace("{wait}", if shared { "NOWAIT" } else { "SKIP LOCKED" });
-    complete(&statement.replace("{rate_limited}", "($12::bigint IS NOT NULL OR $16::bigint IS NOT NULL)"))
+    let statement = statement.replace("{rate_limited}", "($12::bigint IS NOT NULL OR $16::bigint IS NOT NULL)");
+    complete(&statement).replace("{suspects}", suspects)
 }
 
 /// The first row of each partition in which nothing runs.
-pub(super) fn claim_heads() -> String {
-    complete(&[HEADS, TAKE].concat().replace("{rate_limited}", "FALSE"))
+pub(super) fn claim_heads(suspects: &str) -> String {
+    complete(&[HEADS, TAKE].concat().replace("{rate_limited}", "FALSE")).replace("{suspects}", suspects)
 }
 
 /// Partitions with ENQUEUED rows.

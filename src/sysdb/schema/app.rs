@@ -1,4 +1,4 @@
-//! The application tables: Fireflow's flows and executions, our leases and the contents that executions began with. They live where the connection's
+//! The application tables: Fireflow's flows and executions, our leases, the contents that executions began with, and the account of crashes. They live where the connection's
 //! `search_path` puts them, and have a common prefix.
 //!
 //! Fireflow's server makes the first two itself; what it made is taken as it is, when it has what we need.
@@ -11,7 +11,7 @@ use super::Error;
 use super::lock::{APP_KEY, locked};
 use super::migrate::not_allowed;
 use super::name::Prefix;
-use super::shape::{EXECUTIONS, FLOW_PINS, FLOW_VERSIONS, FLOWS, Needed, WORKERS};
+use super::shape::{CRASHES, EXECUTIONS, FLOW_PINS, FLOW_VERSIONS, FLOWS, Needed, WORKERS};
 use crate::postgres::Statements;
 
 /// Which tables a database holds: flows may live in another one than executions.
@@ -19,7 +19,7 @@ use crate::postgres::Statements;
 pub enum Part {
     /// Flows.
     Main,
-    /// Executions, leases, and contents of flows that executions began with.
+    /// Executions, leases, contents of flows that executions began with, and the account of crashes.
     Executions,
     /// All of them.
     Both,
@@ -33,7 +33,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 5] = [
+const MIGRATIONS: [Migration; 6] = [
     Migration { version: 1, part: Part::Main, table: FLOWS, sql: include_str!("../../../migrations/app/flows.sql") },
     Migration {
         version: 2,
@@ -58,6 +58,12 @@ const MIGRATIONS: [Migration; 5] = [
         part: Part::Executions,
         table: FLOW_PINS,
         sql: include_str!("../../../migrations/app/flow_pins.sql"),
+    },
+    Migration {
+        version: 6,
+        part: Part::Executions,
+        table: CRASHES,
+        sql: include_str!("../../../migrations/app/crashes.sql"),
     },
 ];
 

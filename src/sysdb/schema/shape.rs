@@ -139,6 +139,12 @@ pub(super) const FLOW_VERSIONS: Needed = ("flow_versions", &["hash", "flow_id", 
 /// Which execution began with which.
 pub(super) const FLOW_PINS: Needed = ("flow_pins", &["workflow_id", "hash", "pinned_at"]);
 
+/// Our account of crashes.
+pub(super) const CRASHES: Needed = (
+    "crashes",
+    &["workflow_id", "crashes", "steps", "attempts", "worker_id", "incarnation", "host", "reason", "crashed_at"],
+);
+
 /// Our leases.
 pub(super) const WORKERS: Needed = (
     "workers",

@@ -7,6 +7,7 @@ use std::{
 
 use tokio_postgres::error::SqlState;
 
+use crate::failpoint::failpoint;
 use crate::postgres::{Parameter, Parameters, Session, Statements, Transaction};
 use crate::sysdb::{
     Append, ApplicationWrite, Checkpoint, ChildStart, CommitError, Consume, Finish, Message, Owner, Receive, Received,
@@ -145,7 +146,9 @@ pub(super) async fn write(
     batch: &[&Checkpoint],
 ) -> Result<Committed, Failure> {
     let transaction = client.transaction().await?;
+    failpoint!(CheckpointBegun);
     let (xid, mut owned) = owned(sysdb, &transaction, batch).await?;
+    failpoint!(CheckpointLocked);
     let mut mine = Vec::with_capacity(batch.len());
     let mut writes = Columns::default();
     for checkpoint in batch {
@@ -164,7 +167,18 @@ pub(super) async fn write(
     let mut mail = writes.run(sysdb, &transaction).await?;
     // The process may have stood still since the batch began.
     sysdb.fence.check().map_err(Failure::of)?;
+    failpoint!(CheckpointWritten);
     let committed = transaction.commit().await;
+    failpoint!(CheckpointCommitted);
+    if !writes.receives.is_empty() && !mail.is_empty() {
+        failpoint!(MessageCommitted);
+    }
+    if !writes.starts.is_empty() {
+        failpoint!(ChildCommitted);
+    }
+    if !writes.finishes.is_empty() {
+        failpoint!(OutcomeCommitted);
+    }
 
     let outcomes = batch
         .iter()
@@ -255,12 +269,26 @@ impl<'a> Columns<'a> {
     /// Run the statements, and give the messages received.
     async fn run(&self, sysdb: &SystemDatabase, transaction: &Transaction<'_>) -> Result<Mail, Failure> {
         self.steps(sysdb, transaction).await?;
+        failpoint!(CheckpointSteps);
         let mail = self.receives(sysdb, transaction).await?;
+        if !mail.is_empty() {
+            failpoint!(CheckpointReceives);
+        }
         self.consumes(sysdb, transaction).await?;
+        if !self.consumes.is_empty() {
+            failpoint!(CheckpointConsumes);
+        }
         // These go out together: one round trip for all of them.
         tokio::try_join!(self.appends(sysdb, transaction), self.application(transaction))?;
+        failpoint!(CheckpointAppends);
         self.starts(sysdb, transaction).await?;
+        if !self.starts.is_empty() {
+            failpoint!(CheckpointStarts);
+        }
         self.finishes(sysdb, transaction).await?;
+        if !self.finishes.is_empty() {
+            failpoint!(CheckpointFinishes);
+        }
         Ok(mail)
     }
 

@@ -77,6 +77,38 @@ fn a_cancelled_execution_can_be_resumed() {
     });
 }
 
+#[tokio::test]
+async fn one_that_takes_its_worker_down_is_parked_and_can_be_resumed() {
+    let Some(stage) = Stage::set().await else { return };
+    let id = |client: &Client| format!("guilty-{:?}", client.lang());
+    for client in &stage.clients {
+        client.enqueue(execution(&id(client), "hello-world", json!({}))).await;
+        // As a worker left it that died, for the third time.
+        let left = "UPDATE dbos.workflow_status SET status = 'PENDING', executor_id = 'lost', owner_xid = 'gone',
+                           started_at_epoch_ms = 1, recovery_attempts = 3 WHERE workflow_uuid = $1";
+        assert_eq!(stage.sql.execute(left, &[&id(client)]).await.unwrap(), 1);
+        let twice = "INSERT INTO fireflow_crashes (workflow_id, crashes, steps, attempts, worker_id, reason)
+                     VALUES ($1, 2, 0, 2, 'lost', 'it died')";
+        stage.sql.execute(twice, &[&id(client)]).await.unwrap();
+    }
+    let died = "INSERT INTO fireflow_workers (id, incarnation, expires_at, state)
+                VALUES ('lost', gen_random_uuid(), now(), 'running')";
+    stage.sql.execute(died, &[]).await.unwrap();
+    let _worker = stage.worker(&[]).await;
+    for client in &stage.clients {
+        let id = id(client);
+        let error = client.result(&id).await.unwrap_err();
+        let code = if client.lang() == Lang::TypeScript { 30 } else { 14 };
+        assert_eq!(error.code, code, "{error:?}");
+        let row = client.workflow(&id).await;
+        let expected = json!("MAX_RECOVERY_ATTEMPTS_EXCEEDED");
+        assert_eq!((&row["status"], &row["queue"], &row["output"]), (&expected, &Value::Null, &Value::Null));
+        assert!(row["completedAt"].is_i64(), "{row}");
+        client.call("resume", json!({ "id": id })).await.unwrap();
+        assert_eq!(outputs(client.result(&id).await), json!({"greeting": "Hello, world!"}));
+    }
+}
+
 #[test]
 fn an_execution_can_be_rewound_and_forked() {
     shared(async |stage| {

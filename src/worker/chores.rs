@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Identity,
+    Database, Identity,
     recovery::Recovery,
     running::Running,
     status::{Count, Status},
@@ -32,6 +32,7 @@ pub(super) struct Chores {
     pub mail: MailRoom,
     pub versions: FlowVersions,
     pub status: Arc<Status>,
+    pub database: Database,
 }
 
 impl Chores {
@@ -52,6 +53,7 @@ impl Chores {
             }
             if let Err(error) = self.round(recover).await {
                 tracing::debug!(%error, "chores put off");
+                self.judge(&error);
             }
             since_sweep += EVERY;
             if since_sweep >= SWEEP {
@@ -64,11 +66,23 @@ impl Chores {
         }
     }
 
+    /// What an error says of the database as a whole.
+    fn judge(&self, error: &SysdbError) {
+        if error.is_read_only() {
+            self.database.forget_connections();
+        }
+        if error.is_away() {
+            self.status.database_fails(error);
+        }
+    }
+
     async fn round(&self, recover: bool) -> Result<(), SysdbError> {
         self.watch().await?;
         // Somebody may bring the schema forward while this worker runs.
         self.sysdb.look_again().await?;
+        // The first write of the round: the server answers, and takes it.
         let released = self.sysdb.release_delayed(&self.application).await?;
+        self.status.database_answers();
         if released > 0 {
             tracing::debug!(released, "delayed workflows are due");
         }

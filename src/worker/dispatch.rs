@@ -16,6 +16,7 @@ use super::{
 use crate::{
     durable::{Control, Family, MailRoom, Slot, Slots, Stop, Workflow},
     execution::Executor,
+    postgres::Telling,
     sysdb::{
         Checkpoint, Claim, ClaimScope, Claimed, Finish, INTERNAL_QUEUE, QueueLimits, Rows, SysdbError, SystemDatabase,
         Write, WriterHandle,
@@ -79,6 +80,7 @@ impl Dispatcher {
         let mut backoff = BACKOFF.0;
         let mut internal = self.internal; // the internal queue is looked at once a polling interval, not on every wake-up
         let mut changes = self.limits.clone();
+        let mut told = Telling::default();
         loop {
             let slots = tokio::select! {
                 slots = self.slots.take_free() => slots,
@@ -93,12 +95,12 @@ impl Dispatcher {
             };
             let pause = match self.round(slots, &limits, internal).await {
                 Ok(Round::Full) => {
-                    (contention, backoff) = (CONTENTION.0, BACKOFF.0);
+                    (contention, backoff, told) = (CONTENTION.0, BACKOFF.0, Telling::default());
                     self.slots.want_more(true);
                     continue;
                 }
                 Ok(Round::Drained) => {
-                    (contention, backoff) = (CONTENTION.0, BACKOFF.0);
+                    (contention, backoff, told) = (CONTENTION.0, BACKOFF.0, Telling::default());
                     internal = false;
                     self.slots.want_more(false);
                     limits.polling_interval
@@ -108,7 +110,7 @@ impl Dispatcher {
                     contention
                 }
                 Err(error) => {
-                    if backoff == BACKOFF.0 {
+                    if told.is_due() {
                         tracing::warn!(%error, "can't claim; trying again with growing pauses");
                     }
                     backoff = (backoff * 2).min(BACKOFF.1);

@@ -25,7 +25,7 @@ use crate::{
         outbound::{Outbound, SetupError},
         secrets::Secrets,
     },
-    postgres,
+    postgres::{self, Telling},
     sysdb::{self, ClaimScope, Notifier, Standing, SysdbError, SystemDatabase, Writer},
     wire::Format,
 };
@@ -90,6 +90,7 @@ pub(super) async fn run(
 async fn open(settings: &Settings, shutdown: &Shutdown) -> Result<Option<Database>, StartError> {
     let until = Instant::now() + settings.database.startup_wait;
     let mut pause = Duration::from_millis(100);
+    let mut told = Telling::default();
     loop {
         let opened = async {
             let database = Database::connect(settings).await?;
@@ -105,8 +106,8 @@ async fn open(settings: &Settings, shutdown: &Shutdown) -> Result<Option<Databas
         match opened.await {
             Ok(database) => return Ok(Some(database)),
             Err(error) if !error.is_transient() || Instant::now() + pause >= until => return Err(error),
-            // Pauses grow to five seconds, so the lines stay few.
-            Err(error) => tracing::warn!(%error, "waiting for the database"),
+            Err(error) if told.is_due() => tracing::warn!(%error, "waiting for the database"),
+            Err(error) => tracing::debug!(%error, "waiting for the database"),
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -131,6 +132,7 @@ async fn serve(
 ) -> Result<(), StartError> {
     let leases = Leases::new(database.lease.clone(), &database.prefix, settings.worker.lease);
     let mut first = true;
+    let (mut pause, mut told) = (Duration::from_millis(500), Telling::default());
     while !shutdown.is_draining() {
         let me = Identity { incarnation: uuid::Uuid::new_v4(), ..identity.clone() };
         let acquired = tokio::select! {
@@ -144,14 +146,20 @@ async fn serve(
             }
             Err(error) if first && !error.is_transient() => return Err(error),
             Err(error) => {
-                tracing::warn!(%error, "can't acquire a new lease; trying again");
+                first = false;
+                if told.is_due() {
+                    tracing::warn!(%error, "can't acquire a new lease; trying again");
+                }
                 tokio::select! {
-                    () = tokio::time::sleep(Duration::from_secs(2)) => {}
+                    () = tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..1.2))) => {}
                     () = shutdown.draining() => break,
                 }
+                pause = (pause * 2).min(Duration::from_secs(5));
+                continue;
             }
         }
         first = false;
+        (pause, told) = (Duration::from_millis(500), Telling::default());
     }
     Ok(())
 }
@@ -254,6 +262,7 @@ impl Parts<'_> {
             mail,
             versions,
             status: status.clone(),
+            database: database.clone(),
         };
         services.spawn(chores.run(serving.clone()));
         let queues: Vec<_> = settings.queue.iter().map(|queue| (queue.worker_concurrency, queue.weight)).collect();
@@ -286,6 +295,7 @@ impl Parts<'_> {
             dispatch.push(tokio::spawn(dispatcher.run(claiming.clone())));
         }
         drop(starter); // the writer ends with its last user
+        status.database_answers();
         status.enter(Phase::Running);
         tracing::info!(queue = settings.queue.names(), "serving");
 

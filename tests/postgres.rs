@@ -25,8 +25,9 @@ async fn sessions_are_set_up_over_tcp_and_over_the_socket() {
         let pool = postgres::connect(&settings(&url)).await.unwrap();
         let client = pool.get().await.unwrap();
         for (setting, value) in [
-            ("statement_timeout", "2min"),
-            ("idle_in_transaction_session_timeout", "1min"),
+            ("statement_timeout", "1min"),
+            ("lock_timeout", "2s"),
+            ("idle_in_transaction_session_timeout", "10s"),
             ("plan_cache_mode", "force_custom_plan"),
             ("TimeZone", "UTC"),
             ("application_name", "fireflow-worker"),
@@ -82,11 +83,11 @@ async fn a_full_server_and_a_full_pool_are_told_apart() {
 }
 
 #[tokio::test]
-async fn lost_connections_are_transient_and_cancelled_or_wrong_statements_are_not() {
+async fn lost_connections_and_statements_that_were_cancelled_are_transient_and_wrong_ones_are_not() {
     let database = TestDatabase::new().await;
     let (admin, victim) = (database.client().await, database.client().await);
     let error = victim.batch_execute("SET statement_timeout = 1; SELECT pg_sleep(10)").await.unwrap_err();
-    assert!(!is_transient(&error), "{error}");
+    assert!(is_transient(&error), "{error}");
     let error = victim.batch_execute("RESET statement_timeout; SELECT 1 FROM nowhere").await.unwrap_err();
     assert!(!is_transient(&error), "{error}");
 
@@ -104,6 +105,28 @@ async fn lost_connections_are_transient_and_cancelled_or_wrong_statements_are_no
     assert!(is_transient(&error), "{error}");
     let error = victim.batch_execute("SELECT 1").await.unwrap_err();
     assert!(is_transient(&error), "{error}");
+}
+
+#[tokio::test]
+async fn of_several_hosts_the_one_that_takes_writes_is_found_behind_a_silent_one_and_remembered() {
+    let database = TestDatabase::new().await;
+    // It takes connections, and never says a word.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let here = format!("127.0.0.1:{}", TestServer::get().port());
+    let both = format!("127.0.0.1:{},{here}", silent.local_addr().unwrap().port());
+    let mut settings = settings(&database.url().replace(&here, &both));
+    settings.connect_timeout = Duration::from_secs(2);
+    let pool = postgres::connect(&settings).await.unwrap();
+    let began = std::time::Instant::now();
+    let held = [pool.get().await.unwrap(), pool.get().await.unwrap(), pool.get().await.unwrap()];
+    assert!(began.elapsed() < settings.connect_timeout, "the silent one was asked again: {:?}", began.elapsed());
+    drop(held);
+    // A server that doesn't take writes is passed over, and what is said is why.
+    let admin = database.client().await;
+    let sql = format!("ALTER DATABASE {} SET default_transaction_read_only = on", database.name());
+    admin.batch_execute(&sql).await.unwrap();
+    let error = postgres::connect(&settings).await.unwrap_err();
+    assert!(matches!(error, Error::NotReady { .. }) && error.is_transient(), "{error}");
 }
 
 async fn next(events: &mut tokio::sync::broadcast::Receiver<Event>) -> Event {

@@ -1,6 +1,7 @@
 //! The HTTP listener: health and status. On loopback by default; it tells nothing that is secret, and changes nothing.
 //!
-//! `/livez` never touches the database; `/readyz` is 200 while the worker takes executions; `/status` is JSON.
+//! `/livez` never touches the database; `/readyz` is 200 while the worker takes executions, and so not while
+//! the database is away; `/status` is JSON.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -78,6 +79,9 @@ fn router(status: Arc<Status>) -> Router {
 
 async fn ready(State(status): State<Arc<Status>>) -> (StatusCode, String) {
     let phase = status.phase();
+    if phase == Phase::Running && !status.is_ready() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "running, but the database is away\n".into());
+    }
     let code = if phase == Phase::Running { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, format!("{phase:?}\n").to_lowercase())
 }

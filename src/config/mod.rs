@@ -62,9 +62,21 @@ pub struct Database {
     pub table_prefix: String,
     /// Most connections that the worker opens, besides one that listens and one that keeps the lease.
     pub pool_size: usize,
-    /// Time to establish one connection, and to wait for a free one.
+    /// Time to establish one connection, for each host of the URL; and to wait for a free one.
     #[serde(with = "duration")]
     pub connect_timeout: Duration,
+    /// Longest time for one statement. A server that says nothing for five seconds more is taken for lost.
+    #[serde(with = "duration")]
+    pub statement_timeout: Duration,
+    /// Longest wait for a lock that another session holds; then the rest goes on without what is behind the lock.
+    #[serde(with = "duration")]
+    pub lock_timeout: Duration,
+    /// After how long a silent connection is probed.
+    #[serde(with = "duration")]
+    pub keepalive: Duration,
+    /// After how long a connection is lost whose peer acknowledges nothing.
+    #[serde(with = "duration")]
+    pub tcp_user_timeout: Duration,
     /// How long `run` waits at start for a database that can't be reached; then it exits with code 69.
     #[serde(with = "duration")]
     pub startup_wait: Duration,
@@ -81,6 +93,10 @@ impl Default for Database {
             table_prefix: "fireflow_".into(),
             pool_size: 6,
             connect_timeout: Duration::from_secs(10),
+            statement_timeout: Duration::from_secs(60),
+            lock_timeout: Duration::from_secs(2),
+            keepalive: Duration::from_secs(5),
+            tcp_user_timeout: Duration::from_secs(10),
             startup_wait: Duration::from_secs(60),
             pooler: crate::postgres::Pooler::Auto,
         }

@@ -22,6 +22,10 @@ pub(super) fn problems(settings: &Settings, sources: &Sources) -> Vec<Problem> {
     check.identifier("database.table_prefix", &database.table_prefix);
     check.range("database.pool_size", database.pool_size as u64, 2, 1000);
     check.duration("database.connect_timeout", database.connect_timeout, "100ms", "10m");
+    check.duration("database.statement_timeout", database.statement_timeout, "1s", "1h");
+    check.duration("database.lock_timeout", database.lock_timeout, "10ms", "1m");
+    check.duration("database.keepalive", database.keepalive, "1s", "1h");
+    check.duration("database.tcp_user_timeout", database.tcp_user_timeout, "1s", "1h");
     check.duration("database.startup_wait", database.startup_wait, "0s", "24h");
 
     for (position, one) in queue.iter().enumerate() {

@@ -1,13 +1,12 @@
 //! Connections: a pool for statements, and single ones for what holds a session.
 
 use std::fmt;
-use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, RecyclingMethod, Runtime, Timeouts};
 use tokio_postgres::config::{Host, TargetSessionAttrs};
-use tokio_postgres::{Client, Config, Connection, Socket};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::{Client, Config};
 
+use super::dial::{Dial, Driver};
 use super::pooler::Pooling;
 use super::session::Pool;
 use super::settings::Settings;
@@ -74,15 +73,16 @@ pub async fn connect(settings: &Settings) -> Result<Pool, Error> {
 /// # Errors
 /// Only the TLS settings can be wrong here.
 pub fn pool(settings: &Settings) -> Result<Pool, Error> {
-    let (config, tls) = prepare(settings)?;
+    let (config, dial) = prepare(settings)?;
+    let create = dial.longest(&config);
     // A connection that was lost meanwhile is noticed by its own task; asking the server each time costs a round trip.
     let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = Manager::from_config(config, tls, manager);
+    let manager = Manager::from_connect(config, dial, manager);
     let mut builder = deadpool_postgres::Pool::builder(manager)
         .max_size(settings.pool_size.max(1))
         .timeouts(Timeouts {
             wait: Some(settings.acquire_timeout),
-            create: Some(settings.connect_timeout),
+            create: Some(create),
             recycle: Some(settings.connect_timeout),
         })
         .runtime(Runtime::Tokio1);
@@ -102,24 +102,18 @@ pub fn pool(settings: &Settings) -> Result<Pool, Error> {
     Ok(Pool::new(pool, settings.pooling))
 }
 
-/// The driver's half of a single connection; it must be polled for anything to happen.
-pub type Driver = Connection<Socket, <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream>;
-
 /// One connection outside the pool, with its driver still to be run and its session not yet set up by
 /// [`Settings`]: for what holds a session, such as LISTEN.
 ///
 /// # Errors
 /// As [`connect`].
 pub async fn single(settings: &Settings) -> Result<(Client, Driver), Error> {
-    let (config, tls) = prepare(settings)?;
+    let (config, dial) = prepare(settings)?;
     let target = settings.url.target();
-    match tokio::time::timeout(settings.connect_timeout, config.connect(tls)).await {
-        Ok(result) => result.map_err(|error| Error::of(&target, &error)),
-        Err(_) => Err(Error::Unreachable { target, why: "no answer in time".into() }),
-    }
+    dial.dial(&config).await.map_err(|error| Error::of(&target, &error))
 }
 
-fn prepare(settings: &Settings) -> Result<(Config, MakeRustlsConnect), Error> {
+fn prepare(settings: &Settings) -> Result<(Config, Dial), Error> {
     let mut config = settings.url.config.clone();
     if config.get_application_name().is_none() {
         config.application_name(&settings.application_name);
@@ -127,13 +121,14 @@ fn prepare(settings: &Settings) -> Result<(Config, MakeRustlsConnect), Error> {
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(settings.connect_timeout);
     }
-    // A peer that vanished without a word (failover, firewall) is noticed in about a minute instead of in hours.
-    config.keepalives(true).keepalives_idle(Duration::from_secs(30));
-    config.keepalives_interval(Duration::from_secs(10)).keepalives_retries(3);
-    config.tcp_user_timeout(Duration::from_secs(30));
+    // What the URL says about keepalives is for drivers that know no better default.
+    config.keepalives(true).keepalives_idle(settings.keepalive);
+    config.keepalives_interval(settings.keepalive).keepalives_retries(3);
+    config.tcp_user_timeout(settings.tcp_user_timeout);
     // All that a worker does is writing: of several hosts take the primary.
     if config.get_target_session_attrs() == TargetSessionAttrs::Any {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
-    Ok((config, tls::connector(&settings.url.verify)?))
+    let tls = tls::connector(&settings.url.verify)?;
+    Ok((config, Dial::new(tls, settings.answer_limit())))
 }

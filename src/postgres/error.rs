@@ -7,6 +7,7 @@ use deadpool_postgres::{PoolError, TimeoutType};
 use tokio_postgres::error::SqlState;
 
 use super::connect::Target;
+use super::dial::READ_ONLY;
 use super::tls::TlsError;
 
 /// A connection could not be had. Each text names the target, without the password, and what to look at next.
@@ -106,7 +107,7 @@ impl Error {
         let Some(code) = error.code() else {
             return match io_source(error) {
                 _ if is_tls(error) => Error::Tls { target, why },
-                Some(io) if io.kind() == io::ErrorKind::PermissionDenied && why.contains("does not allow writes") => {
+                Some(io) if io.kind() == io::ErrorKind::PermissionDenied && why.contains(READ_ONLY) => {
                     Error::NotReady { target, why }
                 }
                 Some(_) => Error::Unreachable { target, why },
@@ -137,9 +138,10 @@ impl Error {
 }
 
 /// Whether a statement or connection failed for a reason that passes by itself, so that it may be tried again:
-/// lost connections, a server that is starting, stopping or short of resources, deadlocks.
+/// lost connections, a server that is starting, stopping, short of resources or read-only, deadlocks, serialization
+/// failures, locks and time limits.
 ///
-/// Serialization failures and missed locks (40001, 55P03) are not: a claim that meets them skips its turn.
+/// Who cancels one of our statements wants its lock or its load gone, and not what it was for.
 pub fn is_transient(error: &tokio_postgres::Error) -> bool {
     let Some(code) = error.code() else {
         // A certificate doesn't get better by itself, though it is reported as an input error.
@@ -147,10 +149,14 @@ pub fn is_transient(error: &tokio_postgres::Error) -> bool {
     };
     let code = code.code();
     match code {
-        "57014" => false, // cancelled: statement_timeout, or somebody wanted it
-        "40003" | "40P01" | "25P03" => true,
+        "25006" | "25P03" | "40001" | "40003" | "40P01" | "55P03" => true,
         _ => ["08", "53", "57"].contains(&code.get(..2).unwrap_or_default()),
     }
+}
+
+/// Whether the session can't write: its server is a standby now, or was made read-only. A new one may reach another.
+pub fn is_read_only(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
 }
 
 fn io_source(error: &tokio_postgres::Error) -> Option<&io::Error> {

@@ -14,8 +14,10 @@ use tokio_postgres::AsyncMessage;
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
-use super::connect::{Driver, single};
+use super::connect::single;
+use super::dial::Driver;
 use super::settings::Settings;
+use super::telling::Telling;
 
 /// Events that a slow reader may fall behind by before it loses some.
 const CAPACITY: usize = 4096;
@@ -67,6 +69,7 @@ impl Listener {
     /// Listen until cancelled; reconnects for ever, with growing pauses.
     pub async fn run(self, cancel: CancellationToken) {
         let mut delay = FIRST_DELAY;
+        let mut told = Telling::default();
         loop {
             let outcome = tokio::select! {
                 biased;
@@ -83,9 +86,12 @@ impl Listener {
                         delay = FIRST_DELAY;
                         self.send(Event::Lost);
                     }
-                    tracing::warn!(reason = why, "the listening connection is lost, connecting again");
+                    if told.is_due() {
+                        tracing::warn!(reason = why, "the listening connection is lost, connecting again");
+                    }
                 }
-                Err(error) => log_failure(&error),
+                Err(error) if told.is_due() => log_failure(&error),
+                Err(error) => tracing::debug!(%error, "can't listen yet, trying again"),
             }
             let pause = delay.mul_f64(rand::random_range(0.5..1.5));
             tokio::select! {

@@ -3,19 +3,24 @@
 pub mod embedded;
 
 mod connect;
+mod dial;
 mod error;
 mod listener;
 mod pooler;
 mod session;
 mod settings;
+mod telling;
 mod tls;
 mod url;
+mod watched;
 
-pub use connect::{Driver, Target, connect, pool, single};
-pub use error::{Error, is_transient};
+pub use connect::{Target, connect, pool, single};
+pub use dial::Driver;
+pub use error::{Error, is_read_only, is_transient};
 pub use listener::{Event, Listener, Notification};
 pub use pooler::{Pooler, Pooling, detect};
 pub use session::{Element, Parameter, Parameters, Pool, Session, SqlType, Statements, Transaction};
 pub use settings::{PlanCache, Settings};
+pub use telling::Telling;
 pub use tls::TlsError;
 pub use url::{DatabaseUrl, UrlError};

@@ -242,6 +242,11 @@ impl Pool {
     pub fn forget_statements(&self) {
         self.inner.manager().statement_caches.clear();
     }
+
+    /// Close the connections that nobody uses; new ones are made when they are needed.
+    pub fn forget_connections(&self) {
+        self.inner.retain(|_, _| false);
+    }
 }
 
 /// A connection of a [`Pool`]; goes back when it is dropped.

@@ -29,10 +29,18 @@ pub struct Settings {
     pub acquire_timeout: Duration,
     /// Shown in `pg_stat_activity`; one in the URL wins.
     pub application_name: String,
-    /// The server ends a statement that takes longer: a hung one must not hold locks for ever.
+    /// The server ends a statement that takes longer: a hung one must not hold locks for ever. A server that hasn't answered
+    /// a little later is taken for lost. Zero: no limit, neither here nor there.
     pub statement_timeout: Duration,
-    /// The server ends a session that idles in a transaction for longer. DBOS's SDKs use a minute.
+    /// The server ends a statement that waits longer for a lock: somebody else's transaction must not stop everything.
+    pub lock_timeout: Duration,
+    /// The server ends a session that idles in a transaction for longer. Ours never do, unless this process or the
+    /// network has stopped; then their locks must not outlive the lease for long.
     pub idle_in_transaction_timeout: Duration,
+    /// A connection over which nothing comes is probed after this time, by both sides.
+    pub keepalive: Duration,
+    /// A connection whose peer acknowledges nothing for so long is lost, on both sides.
+    pub tcp_user_timeout: Duration,
     /// Whether the server may keep one plan for a prepared statement.
     pub plan_cache: PlanCache,
     /// What stands between us and the server. In transaction mode nothing of a session is set: it would get lost, and be
@@ -49,25 +57,39 @@ impl Settings {
             connect_timeout: Duration::from_secs(10),
             acquire_timeout: Duration::from_secs(30),
             application_name: "fireflow-worker".into(),
-            statement_timeout: Duration::from_secs(120),
-            idle_in_transaction_timeout: Duration::from_secs(60),
+            statement_timeout: Duration::from_secs(60),
+            lock_timeout: Duration::from_secs(2),
+            idle_in_transaction_timeout: Duration::from_secs(10),
+            keepalive: Duration::from_secs(5),
+            tcp_user_timeout: Duration::from_secs(10),
             plan_cache: PlanCache::default(),
             pooling: Pooling::default(),
         }
+    }
+
+    /// How long an answer may take before the connection is given up: the server's own limit, and time for its word to
+    /// arrive.
+    pub(super) fn answer_limit(&self) -> Option<Duration> {
+        (!self.statement_timeout.is_zero()).then(|| self.statement_timeout + Duration::from_secs(5))
     }
 
     /// Statements for the start of each session. They are sent, and not given as start-up parameters, because
     /// connection poolers refuse those.
     pub(super) fn session_setup(&self) -> String {
         let statement = self.statement_timeout.as_millis();
+        let lock = self.lock_timeout.as_millis();
         let idle = self.idle_in_transaction_timeout.as_millis();
+        // The server's side of the same socket; on a Unix socket they do nothing.
+        let (probe, peer) = (self.keepalive.as_secs().max(1), self.tcp_user_timeout.as_millis());
         let plan = match self.plan_cache {
             PlanCache::Replan => "force_custom_plan",
             PlanCache::Server => "auto",
         };
         // Fireflow's timestamps have no time zone and mean UTC, and their columns default to now().
         format!(
-            "SET statement_timeout = {statement}; SET idle_in_transaction_session_timeout = {idle}; \
+            "SET statement_timeout = {statement}; SET lock_timeout = {lock}; \
+             SET idle_in_transaction_session_timeout = {idle}; SET tcp_keepalives_idle = {probe}; \
+             SET tcp_keepalives_interval = {probe}; SET tcp_user_timeout = {peer}; \
              SET plan_cache_mode = {plan}; SET TimeZone = 'UTC'"
         )
     }

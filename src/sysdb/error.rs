@@ -1,6 +1,7 @@
 //! What can go wrong in the system database.
 
-use deadpool_postgres::PoolError;
+use deadpool_postgres::{PoolError, TimeoutType};
+use tokio_postgres::error::SqlState;
 
 /// A statement failed, or there was no connection to run it on.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,24 @@ impl SysdbError {
             SysdbError::Query(error) => crate::postgres::is_transient(error),
             // Whatever keeps us from connecting is not the fault of the work that waits for it.
             SysdbError::Pool(_) => true,
+            SysdbError::Fenced => false,
+        }
+    }
+
+    /// Whether the session can't write, while another may reach a server that can.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self, SysdbError::Query(error) if crate::postgres::is_read_only(error))
+    }
+
+    /// Whether the database as a whole can't be used. Not so for a lock that somebody holds, a statement that took too long,
+    /// or a deadlock; nor for want of a free connection, which the work itself may cause.
+    pub fn is_away(&self) -> bool {
+        match self {
+            SysdbError::Query(error) => {
+                self.is_transient()
+                    && !matches!(error.code().map(SqlState::code), Some("40001" | "40P01" | "55P03" | "57014"))
+            }
+            SysdbError::Pool(error) => !matches!(error, PoolError::Timeout(TimeoutType::Wait)),
             SysdbError::Fenced => false,
         }
     }

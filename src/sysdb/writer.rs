@@ -3,8 +3,9 @@
 //!
 //! Batching is natural: while one batch commits, the next one gathers; an idle writer adds no delay. A call returns when
 //! its batch is durable. A checkpoint that fails never fails its neighbours: a refused batch is rolled back and each
-//! of its checkpoints is tried alone. While the database is away, batches wait and are tried again; a commit whose
-//! outcome is unknown is resolved by asking for the transaction's status, never repeated blindly.
+//! of its checkpoints is tried alone; one that waits for somebody else's lock is put off, and the rest goes on. While the
+//! database is away, batches wait and are tried again; a commit whose outcome is unknown is resolved by what it left in
+//! the database, never repeated blindly.
 
 use std::time::Duration;
 
@@ -14,11 +15,12 @@ use tokio_util::sync::CancellationToken;
 use crate::failpoint::failpoint;
 
 use super::{Checkpoint, CommitError, Notifier, Received, SysdbError, SystemDatabase, notify};
-use crate::postgres::Statements;
 
+mod put_off;
 mod transaction;
 
-use transaction::{Failure, Outcome};
+use put_off::PutOff;
+use transaction::{Failure, Outcome, Unsure};
 
 /// Checkpoints waiting to be gathered; beyond it, executions wait in `commit`.
 const WAITING: usize = 1024;
@@ -26,6 +28,8 @@ const WAITING: usize = 1024;
 const BATCH: usize = 256;
 /// Bytes in one transaction, more or less: beyond it, checkpoints wait for the next one. A single larger one goes alone.
 const BATCH_BYTES: usize = 16 << 20;
+/// Checkpoints of one batch that may wait for a lock one after the other; then the rest is put off untried.
+const BUSY: u32 = 3;
 /// Pause before trying again while the database is away: doubles from the first to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
@@ -55,26 +59,26 @@ pub struct Writer {
     sysdb: SystemDatabase,
     notifier: Notifier,
     jobs: mpsc::Receiver<Job>,
+    put_off: PutOff,
 }
 
 impl Writer {
     /// A writer on this database.
     pub fn new(sysdb: SystemDatabase, notifier: Notifier) -> (WriterHandle, Writer) {
         let (sender, jobs) = mpsc::channel(WAITING);
-        (WriterHandle(sender), Writer { sysdb, notifier, jobs })
+        (WriterHandle(sender), Writer { sysdb, notifier, jobs, put_off: PutOff::default() })
     }
 
     /// Serve until every handle is gone, or `abandon` ends: then what is not committed yet fails with
     /// [`CommitError::Closed`].
     pub async fn run(mut self, abandon: CancellationToken) {
         let mut gathered = Vec::with_capacity(BATCH);
-        loop {
-            let count = tokio::select! {
-                count = self.jobs.recv_many(&mut gathered, BATCH) => count,
-                () = abandon.cancelled() => 0,
-            };
-            if count == 0 {
-                return;
+        let mut closed = false;
+        while !(closed && self.put_off.is_empty()) {
+            tokio::select! {
+                count = self.jobs.recv_many(&mut gathered, BATCH), if !closed => closed = count == 0,
+                () = self.put_off.due() => gathered.extend(self.put_off.take()),
+                () = abandon.cancelled() => return,
             }
             for batch in batches(&mut gathered) {
                 tokio::select! {
@@ -82,45 +86,73 @@ impl Writer {
                     () = abandon.cancelled() => return,
                 }
             }
+            self.put_off.settle();
         }
     }
 
-    async fn commit(&self, jobs: Vec<Job>) {
-        let outcome = self.persist(&jobs).await;
-        match outcome {
+    async fn commit(&mut self, jobs: Vec<Job>) {
+        let jobs = self.put_off.keep_behind(jobs);
+        if jobs.is_empty() {
+            return;
+        }
+        match self.persist(&jobs).await {
             Ok(outcomes) => {
                 self.answer(jobs, outcomes);
                 failpoint!(CheckpointAnswered);
             }
-            Err(error) if jobs.len() == 1 || error == CommitError::Fenced => {
-                for job in jobs {
-                    let _ = job.reply.send(Err(error.clone())); // a caller that gave up needs no answer
-                }
+            Err(refusal) if jobs.len() == 1 || matches!(refusal, Refusal::Checkpoint(CommitError::Fenced)) => {
+                self.refuse(jobs, &refusal)
             }
             // One of them is at fault: each alone, so that the others don't suffer.
-            Err(error) => {
-                tracing::debug!(%error, checkpoints = jobs.len(), "batch refused, trying its checkpoints one by one");
+            Err(refusal) => {
+                tracing::debug!(%refusal, checkpoints = jobs.len(), "batch refused, trying its checkpoints one by one");
+                let mut busy = 0;
                 for job in jobs {
-                    Box::pin(self.commit(vec![job])).await;
+                    let job = self.put_off.keep_behind(vec![job]);
+                    if job.is_empty() {
+                        continue;
+                    }
+                    // A table that is locked as a whole isn't waited for by each of them.
+                    let tried = if busy < BUSY { self.persist(&job).await } else { Err(refusal.clone()) };
+                    match tried {
+                        Ok(outcomes) => self.answer(job, outcomes),
+                        Err(refusal) => {
+                            busy += u32::from(matches!(refusal, Refusal::Busy(_)));
+                            self.refuse(job, &refusal);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn refuse(&mut self, jobs: Vec<Job>, refusal: &Refusal) {
+        match refusal {
+            Refusal::Busy(why) => self.put_off.add(jobs, why),
+            Refusal::Checkpoint(error) => {
+                for job in jobs {
+                    let _ = job.reply.send(Err(error.clone())); // a caller that gave up needs no answer
                 }
             }
         }
     }
 
     /// One batch, tried until the database answers.
-    async fn persist(&self, jobs: &[Job]) -> Result<Vec<Outcome>, CommitError> {
+    async fn persist(&self, jobs: &[Job]) -> Result<Vec<Outcome>, Refusal> {
         let mut pause = BACKOFF.0;
         let mut told = false;
+        let mut unsure = None;
         loop {
             let composed_for = self.sysdb.standing.get();
-            match self.attempt(jobs).await {
+            match self.attempt(jobs, &mut unsure).await {
                 Err(Failure::Misfit(error)) => {
                     let looked = self.sysdb.look_again().await;
                     if looked.is_err() || self.sysdb.standing.get() == composed_for {
-                        return Err(error);
+                        return Err(Refusal::Checkpoint(error));
                     }
                 }
-                Err(Failure::Transient(error)) => {
+                Err(Failure::Busy(error)) if unsure.is_none() => return Err(Refusal::Busy(error)),
+                Err(Failure::Transient(error) | Failure::Busy(error)) => {
                     if !told {
                         tracing::warn!(%error, checkpoints = jobs.len(), "can't write checkpoints; trying until the database is back");
                         told = true;
@@ -128,7 +160,7 @@ impl Writer {
                     tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
                     pause = (pause * 2).min(BACKOFF.1);
                 }
-                Err(Failure::Refused(error)) => return Err(error),
+                Err(Failure::Refused(error)) => return Err(Refusal::Checkpoint(error)),
                 Ok(outcomes) => {
                     if told {
                         tracing::info!("the database is back; checkpoints are written again");
@@ -139,47 +171,55 @@ impl Writer {
         }
     }
 
-    async fn attempt(&self, jobs: &[Job]) -> Result<Vec<Outcome>, Failure> {
+    async fn attempt(&self, jobs: &[Job], unsure: &mut Option<Unsure>) -> Result<Vec<Outcome>, Failure> {
         let checkpoints: Vec<&Checkpoint> = jobs.iter().map(|job| &job.checkpoint).collect();
         let mut client = self.sysdb.client().await.map_err(Failure::of)?;
+        if let Some(before) = unsure.take() {
+            match transaction::was_committed(&self.sysdb, &client, &checkpoints, &before).await {
+                Ok(Some(true)) => return Ok(before.outcomes),
+                Ok(Some(false)) => tracing::info!("that commit was lost with its connection; writing it again"),
+                undecided => {
+                    *unsure = Some(before);
+                    return Err(match undecided {
+                        Err(failure) => failure,
+                        Ok(_) => Failure::Transient("a commit is still under way".into()),
+                    });
+                }
+            }
+        }
         let (xid, outcomes, committed) = transaction::write(&self.sysdb, &mut client, &checkpoints).await?;
         let Err(error) = committed else { return Ok(outcomes) };
-        // The connection broke around COMMIT. Only the server knows; ask until it answers.
-        drop(client);
-        tracing::warn!(error = %SysdbError::from(error), "a commit's outcome is unknown; asking the server");
-        if self.was_committed(&xid).await {
-            Ok(outcomes)
-        } else {
-            Err(Failure::Transient("the commit was lost with the connection".into()))
-        }
+        // The connection broke around COMMIT. What the server has by now says whether it came through.
+        drop(client.take());
+        *unsure = Some(Unsure { xid, outcomes });
+        Err(Failure::Transient(format!("a commit's outcome is unknown: {}", SysdbError::from(error))))
     }
 
-    async fn was_committed(&self, xid: &str) -> bool {
-        loop {
-            let answer = async {
-                let client = self.sysdb.client().await?;
-                let row = client.query_one("SELECT pg_xact_status($1::text::xid8)", &[&xid]).await?;
-                Ok::<Option<String>, SysdbError>(row.try_get(0)?)
-            };
-            match answer.await {
-                Ok(Some(status)) if status == "in progress" => {}
-                Ok(status) => return status.as_deref() == Some("committed"),
-                // After a failover the new server may not know the transaction: it was not committed there.
-                Err(error) if !error.is_transient() => return false,
-                Err(_) => {}
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    }
-
-    fn answer(&self, jobs: Vec<Job>, outcomes: Vec<Outcome>) {
+    fn answer(&mut self, jobs: Vec<Job>, outcomes: Vec<Outcome>) {
+        let mut busy = Vec::new();
         for (job, outcome) in jobs.into_iter().zip(outcomes) {
+            if outcome.busy {
+                busy.push(job);
+                continue;
+            }
             for key in outcome.streams {
                 self.notifier.announce(notify::STREAMS, format!("{}::{key}", job.checkpoint.owner.id));
             }
             let _ = job.reply.send(outcome.result); // a caller that gave up needs no answer
         }
+        self.put_off.add(busy, "the execution's row is locked");
     }
+}
+
+/// Why a batch wasn't written.
+#[derive(Clone, Debug, thiserror::Error)]
+enum Refusal {
+    /// It has to wait for somebody else's lock, or takes too long.
+    #[error("{0}")]
+    Busy(String),
+    /// Something in it.
+    #[error("{0}")]
+    Checkpoint(CommitError),
 }
 
 /// Cut what was gathered where it becomes too large for one transaction; the order stays.

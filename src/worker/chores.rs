@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{running::Running, status::Status};
+use super::{Database, running::Running, status::Status};
 use crate::{
     durable::{MailRoom, Stop},
     execution::FlowVersions,
@@ -24,6 +24,7 @@ pub(super) struct Chores {
     pub mail: MailRoom,
     pub versions: FlowVersions,
     pub status: Arc<Status>,
+    pub database: Database,
 }
 
 impl Chores {
@@ -38,6 +39,7 @@ impl Chores {
             self.status.gauge(self.running.len(), self.mail.waiting());
             if let Err(error) = self.round().await {
                 tracing::debug!(%error, "chores put off");
+                self.judge(&error);
             }
             since_sweep += EVERY;
             if since_sweep >= SWEEP {
@@ -50,11 +52,23 @@ impl Chores {
         }
     }
 
+    /// What an error says of the database as a whole.
+    fn judge(&self, error: &SysdbError) {
+        if error.is_read_only() {
+            self.database.forget_connections();
+        }
+        if error.is_away() {
+            self.status.database_fails(error);
+        }
+    }
+
     async fn round(&self) -> Result<(), SysdbError> {
         self.watch().await?;
         // Somebody may bring the schema forward while this worker runs.
         self.sysdb.look_again().await?;
+        // The first write of the round: the server answers, and takes it.
         let released = self.sysdb.release_delayed(&self.application).await?;
+        self.status.database_answers();
         if released > 0 {
             tracing::debug!(released, "delayed workflows are due");
         }

@@ -1,5 +1,7 @@
 //! The databases of a worker: connections, and the schemas in them.
 
+use std::time::Duration;
+
 use tokio_postgres::Client;
 
 use crate::{
@@ -43,6 +45,9 @@ pub enum SchemaError {
     /// No connection.
     #[error("no connection to the database: {0}")]
     Pool(#[from] deadpool_postgres::PoolError),
+    /// No connection can be made.
+    #[error(transparent)]
+    Connect(#[from] postgres::Error),
 }
 
 impl SchemaError {
@@ -51,6 +56,7 @@ impl SchemaError {
         match self {
             SchemaError::Schema(error) => error.is_transient(),
             SchemaError::Pool(_) => true,
+            SchemaError::Connect(error) => error.is_transient(),
         }
     }
 }
@@ -96,6 +102,10 @@ impl Database {
                 pool_size: database.pool_size,
                 connect_timeout: database.connect_timeout,
                 acquire_timeout: database.connect_timeout,
+                statement_timeout: database.statement_timeout,
+                lock_timeout: database.lock_timeout,
+                keepalive: database.keepalive,
+                tcp_user_timeout: database.tcp_user_timeout,
                 ..postgres::Settings::new(url.parse()?)
             })
         };
@@ -209,12 +219,22 @@ impl Database {
     /// [`SchemaError`], for a schema that can't be brought forward or not be made.
     pub async fn migrate_schemas(&self, progress: impl FnMut(&Task)) -> Result<Migrated, SchemaError> {
         let advanced = {
-            // Taken from the pool for good: it has a lock and no time limit, whatever happens here.
-            let mut client = self.pool.get().await?.take();
+            // Taken from a pool of its own for good: it has a lock and no time limit, whatever happens here.
+            let (statement_timeout, lock_timeout) = (Duration::ZERO, Duration::ZERO);
+            let unlimited = postgres::Settings { statement_timeout, lock_timeout, ..self.settings.clone() };
+            let mut client = postgres::pool(&unlimited)?.get().await?.take();
             let client: &mut Client = &mut client;
             schema::advance(client, &self.schema, progress).await?
         };
         Ok(Migrated { advanced, created: self.ensure_schemas().await? })
+    }
+
+    /// Connections that nobody uses are closed, and made anew when they are needed: where the server has become read-only,
+    /// the URL may name one that isn't.
+    pub(super) fn forget_connections(&self) {
+        for pool in [&self.pool, &self.flows, &self.lease] {
+            pool.forget_connections();
+        }
     }
 
     fn parts(&self) -> Vec<(&Pool, app::Part)> {

@@ -18,6 +18,7 @@ use crate::{
     durable::{Control, Family, MailRoom, Slot, Slots, Stop, Workflow},
     execution::Executor,
     failpoint::failpoint,
+    postgres::Telling,
     sysdb::{
         Checkpoint, Claim, ClaimScope, Claimed, Finish, INTERNAL_QUEUE, QueueLimits, Rows, SysdbError, SystemDatabase,
         Write, WriterHandle,
@@ -84,6 +85,7 @@ impl Dispatcher {
         let mut backoff = BACKOFF.0;
         let mut internal = self.internal; // the internal queue is looked at once a polling interval, not on every wake-up
         let mut changes = self.limits.clone();
+        let mut told = Telling::default();
         loop {
             let slots = tokio::select! {
                 slots = self.slots.take_free() => slots,
@@ -98,12 +100,12 @@ impl Dispatcher {
             };
             let pause = match self.round(slots, &limits, internal).await {
                 Ok(Round::Full) => {
-                    (contention, backoff) = (CONTENTION.0, BACKOFF.0);
+                    (contention, backoff, told) = (CONTENTION.0, BACKOFF.0, Telling::default());
                     self.slots.want_more(true);
                     continue;
                 }
                 Ok(Round::Drained) => {
-                    (contention, backoff) = (CONTENTION.0, BACKOFF.0);
+                    (contention, backoff, told) = (CONTENTION.0, BACKOFF.0, Telling::default());
                     internal = false;
                     self.slots.want_more(false);
                     limits.polling_interval
@@ -114,7 +116,7 @@ impl Dispatcher {
                 }
                 Err(SysdbError::Fenced) => BACKOFF.0, // the end of this life is on its way
                 Err(error) => {
-                    if backoff == BACKOFF.0 {
+                    if told.is_due() {
                         tracing::warn!(%error, "can't claim; trying again with growing pauses");
                     }
                     backoff = (backoff * 2).min(BACKOFF.1);

@@ -27,7 +27,7 @@ use crate::{
         outbound::{Outbound, SetupError},
         secrets::Secrets,
     },
-    postgres,
+    postgres::{self, Telling},
     sysdb::{
         self, Accounts, ClaimScope, Notifier, Predecessor, Standing, Suspicion, SysdbError, SystemDatabase, Writer,
     },
@@ -95,6 +95,7 @@ pub(super) async fn run(
 async fn open(settings: &Settings, shutdown: &Shutdown) -> Result<Option<Database>, StartError> {
     let until = Instant::now() + settings.database.startup_wait;
     let mut pause = Duration::from_millis(100);
+    let mut told = Telling::default();
     loop {
         let opened = async {
             let database = Database::connect(settings).await?;
@@ -110,8 +111,8 @@ async fn open(settings: &Settings, shutdown: &Shutdown) -> Result<Option<Databas
         match opened.await {
             Ok(database) => return Ok(Some(database)),
             Err(error) if !error.is_transient() || Instant::now() + pause >= until => return Err(error),
-            // Pauses grow to five seconds, so the lines stay few.
-            Err(error) => tracing::warn!(%error, "waiting for the database"),
+            Err(error) if told.is_due() => tracing::warn!(%error, "waiting for the database"),
+            Err(error) => tracing::debug!(%error, "waiting for the database"),
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -138,6 +139,7 @@ async fn serve(
     let leases = Leases::new(database.lease.clone(), &database.prefix, settings.worker.lease);
     let suspects = Suspects::default();
     let mut before = None;
+    let (mut pause, mut told) = (Duration::from_millis(500), Telling::default());
     while !shutdown.is_draining() {
         let me = Identity { incarnation: uuid::Uuid::new_v4(), ..identity.clone() };
         let parts = Parts {
@@ -160,13 +162,18 @@ async fn serve(
             Ok(()) => {}
             Err(Failed { error, .. }) if first && !error.is_transient() => return Err(error),
             Err(Failed { error, .. }) => {
-                tracing::warn!(%error, "can't acquire a new lease; trying again");
+                if told.is_due() {
+                    tracing::warn!(%error, "can't acquire a new lease; trying again");
+                }
                 tokio::select! {
-                    () = tokio::time::sleep(Duration::from_secs(2)) => {}
+                    () = tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..1.2))) => {}
                     () = shutdown.draining() => break,
                 }
+                pause = (pause * 2).min(Duration::from_secs(5));
+                continue;
             }
         }
+        (pause, told) = (Duration::from_millis(500), Telling::default());
     }
     Ok(())
 }
@@ -319,6 +326,7 @@ impl Parts<'_> {
             mail,
             versions,
             status: status.clone(),
+            database: database.clone(),
         };
         services.spawn(chores.run(serving.clone()));
         let recovery = recovery(settings, database, &sysdb, me, suspects, status);
@@ -356,6 +364,7 @@ impl Parts<'_> {
             dispatch.spawn(dispatcher.run(claiming.clone()));
         }
         drop(starter); // the writer ends with its last user
+        status.database_answers();
         status.enter(Phase::Running);
         tracing::info!(queue = settings.queue.names(), "serving");
 

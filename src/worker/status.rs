@@ -1,8 +1,11 @@
 //! What the worker is doing, for probes and people.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 
 use serde::Serialize;
@@ -23,10 +26,24 @@ pub enum Phase {
     Stopped,
 }
 
+/// A worker at work asks the database something every second. One that has heard nothing for so long isn't ready, whether
+/// or not it knows why.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// What is known of the database.
+#[derive(Clone, Copy, Debug)]
+enum Contact {
+    /// It answered, last at this time.
+    Heard(Instant),
+    /// It failed, first at this time.
+    Away(Instant),
+}
+
 /// Shared figures.
 #[derive(Debug)]
 pub struct Status {
     phase: Mutex<(Phase, jiff::Timestamp)>,
+    database: Mutex<Contact>,
     worker: String,
     queue: String,
     running: AtomicU64,
@@ -52,6 +69,8 @@ pub struct Snapshot {
     pub phase: Phase,
     /// Since when.
     pub since: String,
+    /// Whether the database answers.
+    pub database: &'static str,
     /// Executions in this process, waiting ones included.
     pub running: u64,
     /// Executions that wait for their start signal.
@@ -86,6 +105,7 @@ impl Status {
     pub fn new(worker: &str, queue: &str) -> Status {
         Status {
             phase: Mutex::new((Phase::Starting, jiff::Timestamp::now())),
+            database: Mutex::new(Contact::Heard(Instant::now())),
             worker: worker.into(),
             queue: queue.into(),
             running: AtomicU64::default(),
@@ -102,6 +122,36 @@ impl Status {
     /// Where in its life the worker is.
     pub fn phase(&self) -> Phase {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Whether executions are taken at this moment: the worker is running, and the database answers.
+    pub fn is_ready(&self) -> bool {
+        self.phase() == Phase::Running && self.hears()
+    }
+
+    fn hears(&self) -> bool {
+        match *self.database.lock().unwrap_or_else(PoisonError::into_inner) {
+            Contact::Heard(at) => at.elapsed() < SILENCE,
+            Contact::Away(_) => false,
+        }
+    }
+
+    /// The database has answered.
+    pub(super) fn database_answers(&self) {
+        let contact = &mut *self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Contact::Away(since) = *contact {
+            tracing::info!(away = %humantime::format_duration(whole(since.elapsed())), "the database is back");
+        }
+        *contact = Contact::Heard(Instant::now());
+    }
+
+    /// The database can't be used.
+    pub(super) fn database_fails(&self, error: &dyn std::fmt::Display) {
+        let contact = &mut *self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Contact::Heard(_) = contact {
+            tracing::warn!(%error, "the database is away; the worker waits for it and isn't ready meanwhile");
+            *contact = Contact::Away(Instant::now());
+        }
     }
 
     pub(super) fn enter(&self, phase: Phase) {
@@ -134,6 +184,7 @@ impl Status {
             queue: self.queue.clone(),
             phase,
             since: since.to_string(),
+            database: if self.hears() { "answers" } else { "away" },
             running: self.running.load(Relaxed),
             waiting: self.waiting.load(Relaxed),
             claimed: self.claimed.load(Relaxed),
@@ -144,4 +195,9 @@ impl Status {
             recovered: self.recovered.load(Relaxed),
         }
     }
+}
+
+/// Without the fractions of a second, which nobody wants to read.
+fn whole(duration: Duration) -> Duration {
+    Duration::from_secs(duration.as_secs())
 }

@@ -35,7 +35,7 @@ pub use ids::{Owner, OwnerToken, WorkflowId};
 pub use messages::{CHANNEL as MESSAGES, Message, Unread};
 pub use notify::Notifier;
 pub use query::{Astray, Cause, WorkflowView};
-pub use queues::{PartitionLimits, QueueLimits, RateLimit};
+pub use queues::{PartitionLimits, QueueColumns, QueueLimits, RateLimit};
 pub use settle::Taken;
 pub use standing::Standing;
 pub use version::Registration;

@@ -60,6 +60,14 @@ fn the_reference_file_holds_the_defaults_and_every_key() {
 }
 
 #[test]
+fn a_variable_of_endless_depth_is_refused_and_not_recited() {
+    let variable = format!("FIREFLOW__{}B", "A__".repeat(30_000));
+    let error = load("", &[(variable.as_str(), "1")], &[]).unwrap_err();
+    assert!(error.contains("a.a.a.a.a.a.a.a: there is more after it"), "{error:.300}");
+    assert!(error.len() < 300);
+}
+
+#[test]
 fn flags_win_over_the_environment_and_that_over_the_file() {
     let file = "[queue]\nname = \"file\"\nworker_concurrency = 2\npolling_interval = \"2s\"\n";
     let environment =

@@ -42,11 +42,27 @@ fn seeds() -> Vec<Vec<u8>> {
         "id: f\nnodes:\n  a: {type: TextNode, inputs: {text: hi}}\n  b: {type: TextNode, inputs: {text: $a.text}}\nedges:\n  - a.success -> b.run\n",
         "id = \"f\"\n[nodes.a]\ntype = \"NumberNode\"\ninputs.num = 1\n[outputs]\nx = \"a.num\"\n",
         "postgres://u:p@h:1,h2:2/d?sslmode=verify-full&host=/x&target_session_attrs=any#f",
+        "[queue]\nname = \"q\"\nconcurrency = 3\nrate_limit = \"5 per 1s\"\n[worker]\nlease = \"3s\"\n\0FIREFLOW__WORKER__ID=w\nDATABASE_URL=postgres://h/d",
+        "[[queue]]\nname = \"a\"\n[[queue]]\nname = \"b\"\nweight = 9\n[outbound]\nallow = [\"*.a:1\", \"10.0.0.0/8\"]\nmax_request = \"9EiB\"\n[secrets.hosts]\nA = [\"h\"]\n\0FIREFLOW__QUEUE__NAME=x",
+        "\0FIREFLOW__EXECUTION__START_TIMEOUT=999999999999999999y\nFIREFLOW__LOG__LEVEL=a=b=c\nFIREFLOW__ADMIN__LISTEN=:\nFIREFLOW__A__B__C=1",
+        "portable_json\0{\"positionalArgs\":[{\"flowId\":\"f\",\"executionId\":\"EX1\",\"inputs\":{\"text\":\"x\",\"num\":1e999},\"maxDepth\":-1}]}\0{\"execution\":{\"maxConcurrency\":-1,\"nodeTimeoutMs\":1e30},\"breakpoints\":[1,\"a\"],\"debug\":true}",
+        "py_pickle\0gASVFQAAAAAAAAB9lCiMBGFyZ3OUKYwGa3dhcmdzlH2UdS4=\0{}", "rot13\0[]\0[]", "rust_serde_json\0[{\"flowId\":\"f\"}]",
+        "portable_json\0{\"command\":\"STOP\",\"reason\":[1]}", "\0\"GO\"",
+        "\u{7f}\u{f0}aaaaaa\0\0\0\0\0\0\0\0bbbbbbbbcccccccc",
+        "GET /status HTTP/1.1\r\nHost: a\r\n\r\nGET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        "POST /livez HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nx\r\n0\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET /%00/../status?a=%ff HTTP/1.0\r\nContent-Length: 18446744073709551615\r\n\r\nx",
     ]
     .map(|text| text.as_bytes().to_vec())
     .to_vec();
-    for deep in ["[", "{\"a\":", "(", "- ", "{{#each a}}", "{{lookup (", "?  ", "a: {"] {
+    for deep in
+        ["[", "{\"a\":", "(", "- ", "{{#each a}}", "{{lookup (", "?  ", "a: {", "[a.b.", "a = [", "A__", "X: y\r\n"]
+    {
         seeds.push(deep.repeat(20_000).into_bytes());
+    }
+    seeds.push(format!("\0FIREFLOW__{}B=1", "A__".repeat(20_000)).into_bytes());
+    for (before, after) in [("[", "a]"), ("", "a = 1"), ("[[", "a]]"), ("queue.", "a = {}")] {
+        seeds.push(format!("{before}{}{after}", "a.".repeat(20_000)).into_bytes());
     }
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     for folder in ["tests/cases/conformance", "examples/flows", "../shared/conformance"] {

@@ -69,7 +69,8 @@ impl Admin {
     }
 }
 
-fn router(status: Arc<Status>) -> Router {
+/// What is answered.
+pub fn router(status: Arc<Status>) -> Router {
     Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(ready))

@@ -13,6 +13,9 @@ use super::{ConfigError, Problem, Settings, validate};
 /// Prefix of the variables: `FIREFLOW__QUEUE__NAME` sets `queue.name`.
 const PREFIX: &str = "FIREFLOW__";
 
+/// Parts of a key, at most: more than any has.
+const DEEPEST: usize = 8;
+
 /// Values from the command line, by dotted key.
 pub type Overrides = Vec<(&'static str, String)>;
 
@@ -39,10 +42,24 @@ pub fn load(
     environment: impl IntoIterator<Item = (String, String)>,
     flags: Overrides,
 ) -> Result<(Settings, Sources), ConfigError> {
+    let text = file.map(read).transpose()?;
+    load_text(file.zip(text.as_deref()), environment, flags)
+}
+
+/// As [`load`], with the file's text.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_text(
+    file: Option<(&Path, &str)>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    flags: Overrides,
+) -> Result<(Settings, Sources), ConfigError> {
+    let (file, text) = file.unzip();
     let mut sources = Sources::default();
     let mut builder = Config::builder();
-    if let Some(path) = file {
-        builder = builder.add_source(File::from_str(&read(path)?, FileFormat::Toml));
+    if let Some(text) = text {
+        builder = builder.add_source(File::from_str(text, FileFormat::Toml));
     }
     let from_file = builder.build().map_err(|error| syntax(file, &error))?;
     let mut tree: Value = from_file.try_deserialize().map_err(|error| syntax(file, &error))?;
@@ -61,6 +78,11 @@ pub fn load(
                 "can't be set here: the file has [[queue]] {several} times, and this doesn't say which one; change it there"
             );
             return Err(ConfigError::Invalid(vec![Problem { source, key, text }]));
+        }
+        if key.split('.').nth(DEEPEST).is_some() {
+            let key = key.split('.').take(DEEPEST).collect::<Vec<_>>().join(".");
+            let text = format!("there is more after it; no key has more than {DEEPEST} parts");
+            return Err(ConfigError::Invalid(vec![Problem { source: shorter(&source), key, text }]));
         }
         set(&mut tree, &key, typed(&text, lookup(&shape, &key)));
         sources.0.insert(key, source);
@@ -107,6 +129,12 @@ fn variables(environment: impl IntoIterator<Item = (String, String)>) -> Vec<(St
         }
     }
     found
+}
+
+/// The source of a key that is far too long.
+fn shorter(source: &str) -> String {
+    let short: String = source.chars().take(80).collect();
+    if short.len() < source.len() { format!("{short}…") } else { short }
 }
 
 /// A text as the JSON type that its key has by default; a text that doesn't read so stays one, and is refused later.

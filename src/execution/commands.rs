@@ -29,11 +29,14 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// A command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Command {
+pub enum Command {
+    /// Nodes that haven't begun wait.
     Pause,
+    /// They go on.
     Resume,
+    /// Those that wait now go on, and what comes after them waits.
     Step,
-    /// With the reason.
+    /// The execution ends, for this reason.
     Stop(String),
 }
 
@@ -53,7 +56,11 @@ impl Command {
         }
     }
 
-    fn decode(unread: &Unread) -> Result<Command, String> {
+    /// What a message on the topic says.
+    ///
+    /// # Errors
+    /// Why it is no command.
+    pub fn decode(unread: &Unread) -> Result<Command, String> {
         let message = unread.message.as_ref().ok_or_else(|| format!("it has more than {LARGEST} bytes"))?;
         let format = Format::of(message.serialization.as_deref(), Some(&message.value)).map_err(|e| e.to_string())?;
         let value = format.decode_value(&message.value).map_err(|error| error.to_string())?;

@@ -14,6 +14,7 @@ mod store;
 mod task;
 mod versions;
 
+pub use commands::Command;
 pub use executor::{Executor, Limits, WORKED};
 pub use failure::Failed;
 pub use flows::{FlowRow, FlowStore, FlowSummary, FlowsError, StoredFlow};

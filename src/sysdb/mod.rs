@@ -36,7 +36,7 @@ pub use ids::{Owner, OwnerToken, WorkflowId};
 pub use messages::{CHANNEL as MESSAGES, Message, Unread};
 pub use notify::Notifier;
 pub use query::{Astray, Cause, WorkflowView};
-pub use queues::{PartitionLimits, QueueLimits, RateLimit};
+pub use queues::{PartitionLimits, QueueColumns, QueueLimits, RateLimit};
 pub use reconcile::{Accounts, Dead, Expired, Predecessor, Reconcile, Recovered, Suspicion};
 pub use settle::Taken;
 pub use standing::Standing;

@@ -106,34 +106,65 @@ impl SystemDatabase {
     }
 }
 
+/// A queue's columns as they are, whatever somebody wrote there.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct QueueColumns {
+    /// `concurrency`, `worker_concurrency`.
+    pub concurrency: [Option<i32>; 2],
+    /// `rate_limit_max` and `rate_limit_period_sec`.
+    pub rate: (Option<i32>, Option<f64>),
+    /// `partition_concurrency`, `partition_worker_concurrency`.
+    pub partition_concurrency: [Option<i32>; 2],
+    /// `partition_rate_limit_max` and `partition_rate_limit_period_sec`.
+    pub partition_rate: (Option<i32>, Option<f64>),
+    /// `polling_interval_sec`.
+    pub polling_interval: f64,
+    /// `partition_queue`, where that decides.
+    pub by_flag: bool,
+}
+
+impl QueueColumns {
+    /// What they mean; anything means something.
+    pub fn limits(&self) -> QueueLimits {
+        let partition = PartitionLimits {
+            concurrency: self.partition_concurrency[0].map(count),
+            worker_concurrency: self.partition_concurrency[1].map(count),
+            rate: rate(self.partition_rate),
+        };
+        let has_partitions =
+            partition.concurrency.is_some() || partition.worker_concurrency.is_some() || partition.rate.is_some();
+        let limits = QueueLimits {
+            partition: has_partitions.then_some(partition),
+            concurrency: self.concurrency[0].map(count),
+            worker_concurrency: self.concurrency[1].map(count),
+            rate: rate(self.rate),
+            polling_interval: seconds(self.polling_interval).clamp(POLLING.0, POLLING.1),
+        };
+        if self.by_flag { limits.by_flag() } else { limits }
+    }
+}
+
 fn read(row: &Row) -> Result<QueueLimits, tokio_postgres::Error> {
-    let partition = PartitionLimits {
-        concurrency: count(row, "partition_concurrency")?,
-        worker_concurrency: count(row, "partition_worker_concurrency")?,
-        rate: rate(row, "partition_rate_limit_max", "partition_rate_limit_period_sec")?,
+    let columns = QueueColumns {
+        concurrency: [row.try_get("concurrency")?, row.try_get("worker_concurrency")?],
+        rate: (row.try_get("rate_limit_max")?, row.try_get("rate_limit_period_sec")?),
+        partition_concurrency: [row.try_get("partition_concurrency")?, row.try_get("partition_worker_concurrency")?],
+        partition_rate: (row.try_get("partition_rate_limit_max")?, row.try_get("partition_rate_limit_period_sec")?),
+        polling_interval: row.try_get("polling_interval_sec")?,
+        by_flag: row.try_get("by_flag")?,
     };
-    let has_partitions =
-        partition.concurrency.is_some() || partition.worker_concurrency.is_some() || partition.rate.is_some();
-    let limits = QueueLimits {
-        partition: has_partitions.then_some(partition),
-        concurrency: count(row, "concurrency")?,
-        worker_concurrency: count(row, "worker_concurrency")?,
-        rate: rate(row, "rate_limit_max", "rate_limit_period_sec")?,
-        polling_interval: seconds(row.try_get("polling_interval_sec")?).clamp(POLLING.0, POLLING.1),
-    };
-    Ok(if row.try_get("by_flag")? { limits.by_flag() } else { limits })
+    Ok(columns.limits())
 }
 
 /// Less than none is none.
-fn count(row: &Row, column: &str) -> Result<Option<u32>, tokio_postgres::Error> {
-    let value: Option<i32> = row.try_get(column)?;
-    Ok(value.map(|value| u32::try_from(value).unwrap_or(0)))
+fn count(value: i32) -> u32 {
+    u32::try_from(value).unwrap_or(0)
 }
 
 /// It takes both columns, and a period that is one.
-fn rate(row: &Row, max: &str, period: &str) -> Result<Option<RateLimit>, tokio_postgres::Error> {
-    let period = row.try_get::<_, Option<f64>>(period)?.map(seconds).filter(|period| !period.is_zero());
-    Ok(count(row, max)?.zip(period).map(|(max, period)| RateLimit { max, period }))
+fn rate((max, period): (Option<i32>, Option<f64>)) -> Option<RateLimit> {
+    let period = period.map(seconds).filter(|period| !period.is_zero())?;
+    Some(RateLimit { max: count(max?), period })
 }
 
 /// What is no time (negative, not a number) is none at all; what is beyond all bounds, very long.

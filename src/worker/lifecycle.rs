@@ -25,7 +25,7 @@ use crate::{
         outbound::{Outbound, SetupError},
         secrets::Secrets,
     },
-    postgres,
+    postgres::{self, Pooling},
     sysdb::{self, ClaimScope, Notifier, Standing, SysdbError, SystemDatabase, Writer},
     wire::Format,
 };
@@ -79,6 +79,10 @@ pub(super) async fn run(
     let identity = Identity::of_this_process(settings.worker.id.as_deref());
     let outbound = Outbound::new(&settings.outbound, secrets)?;
     let Some(database) = open(&settings, &shutdown).await? else { return Ok(()) };
+    status.connected(database.pooling());
+    if let Some(pooled) = database.pooled() {
+        tracing::warn!("{pooled}");
+    }
     serve(&settings, &identity, &database, &outbound, &status, &shutdown).await?;
     status.enter(Phase::Stopped);
     tracing::info!("stopped");
@@ -232,7 +236,11 @@ impl Parts<'_> {
         services.spawn(write.run(serving.clone()));
         let listener = postgres::Listener::new(database.settings.clone(), &[sysdb::MESSAGES]);
         services.spawn(mail.clone().run(database.sysdb.clone(), listener.subscribe(), serving.clone()));
-        services.spawn(listener.run(serving.clone()));
+        // Through such a pooler nothing is ever heard. Whoever waits looks by himself, with or without a listener.
+        match database.pooling() {
+            Pooling::None => drop(services.spawn(listener.run(serving.clone()))),
+            Pooling::Transaction => drop(listener),
+        }
         let executor = executor(settings, database, outbound);
         let versions = executor.versions.clone();
         let starter = Arc::new(Starter {

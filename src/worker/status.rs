@@ -7,6 +7,8 @@ use std::sync::{
 
 use serde::Serialize;
 
+use crate::postgres::Pooling;
+
 /// Where in its life the worker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -29,6 +31,7 @@ pub struct Status {
     phase: Mutex<(Phase, jiff::Timestamp)>,
     worker: String,
     queue: String,
+    pooler: Mutex<Option<Pooling>>,
     running: AtomicU64,
     waiting: AtomicU64,
     claimed: AtomicU64,
@@ -52,6 +55,8 @@ pub struct Snapshot {
     pub phase: Phase,
     /// Since when.
     pub since: String,
+    /// Whether a pooler in transaction mode stands before the database; none as long as there was no connection.
+    pub pooler: Option<Pooling>,
     /// Executions in this process, waiting ones included.
     pub running: u64,
     /// Executions that wait for their start signal.
@@ -88,6 +93,7 @@ impl Status {
             phase: Mutex::new((Phase::Starting, jiff::Timestamp::now())),
             worker: worker.into(),
             queue: queue.into(),
+            pooler: Mutex::default(),
             running: AtomicU64::default(),
             waiting: AtomicU64::default(),
             claimed: AtomicU64::default(),
@@ -106,6 +112,10 @@ impl Status {
 
     pub(super) fn enter(&self, phase: Phase) {
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = (phase, jiff::Timestamp::now());
+    }
+
+    pub(super) fn connected(&self, pooler: Pooling) {
+        *self.pooler.lock().unwrap_or_else(PoisonError::into_inner) = Some(pooler);
     }
 
     pub(super) fn count(&self, what: Count, by: u64) {
@@ -132,6 +142,7 @@ impl Status {
             version: env!("CARGO_PKG_VERSION"),
             worker: self.worker.clone(),
             queue: self.queue.clone(),
+            pooler: *self.pooler.lock().unwrap_or_else(PoisonError::into_inner),
             phase,
             since: since.to_string(),
             running: self.running.load(Relaxed),

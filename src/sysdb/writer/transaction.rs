@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use crate::postgres::{Parameter, Parameters, Session, Statements, Transaction};
 use crate::sysdb::{
@@ -173,10 +173,17 @@ pub(super) async fn write(
         })
         .collect();
     match committed {
-        // The server said no, and so rolled back.
-        Err(error) if error.as_db_error().is_some() => Err(error.into()),
+        Err(error) if error.as_db_error().and_then(DbError::parsed_severity).is_some_and(rolls_back) => {
+            Err(error.into())
+        }
         committed => Ok((xid, outcomes, committed)),
     }
+}
+
+/// Whether an error of this severity, in answer to COMMIT, says that nothing was committed. One that ends the connection
+/// doesn't: a pooler sends it when it lost the server, and a server that is shut down while it waits for its standby.
+fn rolls_back(severity: Severity) -> bool {
+    !matches!(severity, Severity::Fatal | Severity::Panic)
 }
 
 async fn owned(

@@ -11,7 +11,7 @@ use support::{
     TestDatabase,
     bench::Bench,
     flows::{FlowBuilder, echo},
-    pgbouncer::{PgBouncer, connect},
+    pgbouncer::{PgBouncer, connect, knows_prepared_statements},
     worker::{WorkerProcess, program},
 };
 use tokio_postgres::SimpleQueryMessage;
@@ -221,6 +221,19 @@ async fn the_commands_say_what_they_found_and_migrate_asks_for_the_server_itself
     assert!(said.contains("can't be brought forward through a connection pooler"), "{said}");
     let migrated = program(&older.url()).arg("migrate").output().await.unwrap();
     assert!(migrated.status.success(), "{migrated:?}");
+}
+
+#[tokio::test]
+async fn one_that_is_taken_for_none_is_told_by_what_gets_lost() {
+    let bench = bench().await;
+    let more = if knows_prepared_statements() { "max_prepared_statements = 0" } else { "" };
+    let Some(pooler) = PgBouncer::start(&bench.database, "transaction", 1, more).await else { return };
+    let url = pooler.url(&bench.database);
+    // Each counts its statements from the same number, and the second one finds those of the first.
+    let settings = [("database.pooler", "none")];
+    let _first = WorkerProcess::start(&url, "w1", &settings).await;
+    let second = WorkerProcess::spawn(&url, "w2", &settings);
+    second.says("set database.pooler = \"transaction\"").await;
 }
 
 /// What the two ways of sending a statement say must be the same: parameters of all types, in and out.

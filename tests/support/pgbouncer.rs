@@ -98,6 +98,16 @@ pub async fn connect(url: &str) -> tokio_postgres::Client {
     client
 }
 
+/// Whether it keeps track of prepared statements, which is told by this setting. From 1.21 on.
+pub fn knows_prepared_statements() -> bool {
+    let Some(program) = installed() else { return false };
+    let said = Command::new(program).arg("--version").output().unwrap();
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let version = said.split_whitespace().nth(1).unwrap_or_default(); // "PgBouncer 1.18.0"
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (1, 21)
+}
+
 fn installed() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);

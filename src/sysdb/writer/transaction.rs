@@ -424,3 +424,15 @@ impl<'a> Columns<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_ends_the_connection_leaves_the_commit_open() {
+        assert!(rolls_back(Severity::Error));
+        assert!(!rolls_back(Severity::Fatal), "as PgBouncer's `server conn crashed?`");
+        assert!(!rolls_back(Severity::Panic));
+    }
+}

@@ -11,6 +11,8 @@ use std::time::Duration;
 use fireflow_worker::postgres::embedded::{Data, Options, Server, locate};
 use fireflow_worker::postgres::{self, Error, Event, Listener, Settings, is_transient};
 use support::{TestDatabase, TestServer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -160,6 +162,63 @@ async fn the_listener_hears_comes_back_and_ends() {
     while client.query_opt(listening, &[&database.name()]).await.unwrap().is_some() {
         tokio::task::yield_now().await; // it said goodbye; the server takes a moment
     }
+}
+
+/// A way to the server on which everything can be swallowed, as on a half-open connection: neither end hears of it. Connections
+/// that are made while it swallows wait.
+async fn way_to(server: u16) -> (u16, watch::Sender<bool>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (swallow, swallows) = watch::channel(false);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut swallows = swallows.clone();
+            tokio::spawn(async move {
+                if swallows.wait_for(|swallows| !swallows).await.is_err() {
+                    return;
+                }
+                let Ok(mut far) = TcpStream::connect(("127.0.0.1", server)).await else { return };
+                let swallowed = tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => false,
+                    swallows = swallows.wait_for(|swallows| *swallows) => swallows.is_ok(),
+                };
+                if swallowed {
+                    std::future::pending::<()>().await; // for good, and both ends stay open
+                }
+            });
+        }
+    });
+    (port, swallow)
+}
+
+#[tokio::test]
+async fn a_listener_whose_connection_is_half_open_notices_and_comes_back() {
+    let database = TestDatabase::new().await;
+    let server = TestServer::get().port();
+    let (port, swallow) = way_to(server).await;
+    let client = database.client().await;
+    let url = database.url().replace(&format!(":{server}/"), &format!(":{port}/"));
+    let listener = Listener::new(settings(&url), &["news"]).heartbeat(Duration::from_millis(300));
+    let mut events = listener.subscribe();
+    let cancel = CancellationToken::new();
+    let task = tokio::spawn(listener.run(cancel.clone()));
+    assert_eq!(next(&mut events).await, Event::Listening);
+    // It outlives its heartbeats.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    client.batch_execute("NOTIFY news, 'heard'").await.unwrap();
+    assert!(matches!(next(&mut events).await, Event::Notified(_)));
+
+    swallow.send(true).unwrap();
+    client.batch_execute("NOTIFY news, 'not heard'").await.unwrap();
+    assert_eq!(next(&mut events).await, Event::Lost);
+    swallow.send(false).unwrap();
+    // Whoever hears this looks for what was missed.
+    assert_eq!(next(&mut events).await, Event::Listening);
+    client.batch_execute("NOTIFY news, 'heard again'").await.unwrap();
+    let Event::Notified(notification) = next(&mut events).await else { panic!("a notification") };
+    assert_eq!(&*notification.payload, "heard again");
+    cancel.cancel();
+    timeout(Duration::from_secs(5), task).await.expect("it ends when cancelled").unwrap();
 }
 
 /// Give the server a certificate for `name`, signed by a fresh authority whose certificate is returned as PEM.

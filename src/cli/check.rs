@@ -38,7 +38,7 @@ impl Check {
         if self.json {
             output::json(&json!({
                 "configuration": "ok", "database": "ok", "schema": settings.database.schema,
-                "system_schema": shown, "usable": refusal.is_none(), "warning": warning,
+                "system_schema": shown, "usable": refusal.is_none(), "warning": warning, "pooler": database.pooling(),
             }))?;
         } else {
             let file = global
@@ -52,7 +52,7 @@ impl Check {
                 Some(refusal) if *refusal != shown => output::line(format!("tables         {refusal}")),
                 _ => {}
             }
-            if let Some(warning) = warning {
+            for warning in warning.iter().map(String::as_str).chain(database.pooled()) {
                 output::note(format!("warning: {warning}"));
             }
         }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::AsyncMessage;
+use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
@@ -21,7 +22,8 @@ use super::telling::Telling;
 
 /// Events that a slow reader may fall behind by before it loses some.
 const CAPACITY: usize = 4096;
-/// A silent connection is asked this often whether it still lives; a half-open one looks just as silent.
+/// A connection is asked this often whether it still lives, and has as long to answer: a half-open one is just as silent as one
+/// on which nothing happens.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LAST_DELAY: Duration = Duration::from_secs(15);
@@ -46,10 +48,22 @@ pub enum Event {
     Lost,
 }
 
+/// Why nothing more will be heard on a connection.
+#[derive(Debug, thiserror::Error)]
+enum Silence {
+    #[error("{1}")]
+    Refused(SqlState, String),
+    #[error("{0}")]
+    Broken(String),
+    #[error("no answer within {}", humantime::format_duration(*.0))]
+    NoAnswer(Duration),
+}
+
 /// Listens on some channels for as long as [`run`](Listener::run) runs.
 pub struct Listener {
     settings: Settings,
     listen: String,
+    heartbeat: Duration,
     events: broadcast::Sender<Event>,
 }
 
@@ -57,7 +71,13 @@ impl Listener {
     /// For these channels; nothing happens before [`run`](Listener::run).
     pub fn new(settings: Settings, channels: &[&str]) -> Listener {
         let listen = channels.iter().map(|channel| format!("LISTEN \"{}\";", channel.replace('"', "\"\""))).collect();
-        Listener { settings, listen, events: broadcast::channel(CAPACITY).0 }
+        Listener { settings, listen, heartbeat: HEARTBEAT, events: broadcast::channel(CAPACITY).0 }
+    }
+
+    /// Ask the connection this often whether it still lives, in place of every 15 seconds. A dead one is noticed within twice
+    /// that time.
+    pub fn heartbeat(self, heartbeat: Duration) -> Listener {
+        Listener { heartbeat, ..self }
     }
 
     /// A reader of all events from now on. One that gets `Lagged` must look for itself, as after
@@ -114,24 +134,22 @@ impl Listener {
         let work = async {
             // A pooler's or server's limit on statements must not end a session that is meant to be idle.
             let setup = format!("SET idle_session_timeout = 0; {}", self.listen);
-            if let Err(error) = client.batch_execute(&setup).await {
-                let old = error.code() == Some(&tokio_postgres::error::SqlState::UNDEFINED_OBJECT);
-                if !old {
-                    return error.to_string();
-                }
+            match self.ask(&client, &setup).await {
                 // Before PostgreSQL 14 there is no such setting.
-                if let Err(error) = client.batch_execute(&self.listen).await {
-                    return error.to_string();
+                Err(Silence::Refused(SqlState::UNDEFINED_OBJECT, _)) => {
+                    if let Err(silence) = self.ask(&client, &self.listen).await {
+                        return silence.to_string();
+                    }
                 }
+                Err(silence) => return silence.to_string(),
+                Ok(()) => {}
             }
             listened = true;
             self.send(Event::Listening);
             loop {
-                sleep(HEARTBEAT).await;
-                match timeout(HEARTBEAT, client.batch_execute("SELECT 1")).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => return error.to_string(),
-                    Err(_) => return "no answer to the heartbeat".to_owned(),
+                sleep(self.heartbeat).await;
+                if let Err(silence) = self.ask(&client, "SELECT 1").await {
+                    return silence.to_string();
                 }
             }
         };
@@ -148,6 +166,18 @@ impl Listener {
             None => timeout(Duration::from_secs(1), driver).await.unwrap_or_default(),
         };
         (listened, why)
+    }
+
+    /// Have statements run, in the time of a heartbeat. The answer is read by [`drive`](Listener::drive), which is polled besides.
+    async fn ask(&self, client: &tokio_postgres::Client, sql: &str) -> Result<(), Silence> {
+        match timeout(self.heartbeat, client.batch_execute(sql)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(match error.code() {
+                Some(code) => Silence::Refused(code.clone(), error.to_string()),
+                None => Silence::Broken(error.to_string()),
+            }),
+            Err(_) => Err(Silence::NoAnswer(self.heartbeat)),
+        }
     }
 
     /// Read what the server sends until the connection ends; why it ended.

@@ -6,8 +6,10 @@
 //! say the same to the server, and nothing has to be asked first.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use deadpool_postgres::{ClientWrapper, Object, PoolError};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, IsolationLevel, Row};
 
@@ -163,6 +165,18 @@ macro_rules! unnamed {
 unnamed!(Client);
 unnamed!(tokio_postgres::Transaction<'_>);
 
+/// A prepared statement that is gone, or there already, belongs to another session than we think that we have.
+fn suspect(error: &Error) {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    let strange = [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT];
+    if error.code().is_some_and(|code| strange.contains(code)) && !TOLD.swap(true, Ordering::Relaxed) {
+        tracing::error!(
+            "a prepared statement got lost: a connection pooler in transaction mode seems to stand before the database, and was \
+             not recognised at the start; set database.pooler = \"transaction\", or start again (docs/reliability.md#poolers)"
+        );
+    }
+}
+
 macro_rules! by_pooling {
     ($what:ty, $client:ident) => {
         #[expect(clippy::disallowed_methods, reason = "the one place that prepares statements")]
@@ -170,8 +184,9 @@ macro_rules! by_pooling {
             async fn query(&self, sql: &str, parameters: &Parameters<'_>) -> Result<Vec<Row>, Error> {
                 match self.pooling {
                     Pooling::None => {
-                        let statement = self.$client.prepare_typed_cached(sql, &types(parameters)).await?;
-                        self.$client.query(&statement, &values(parameters)).await
+                        let statement = self.$client.prepare_typed_cached(sql, &types(parameters)).await;
+                        let statement = statement.inspect_err(suspect)?;
+                        self.$client.query(&statement, &values(parameters)).await.inspect_err(suspect)
                     }
                     Pooling::Transaction => self.$client.query_typed(sql, &typed(parameters)).await,
                 }
@@ -180,8 +195,9 @@ macro_rules! by_pooling {
             async fn query_one(&self, sql: &str, parameters: &Parameters<'_>) -> Result<Row, Error> {
                 match self.pooling {
                     Pooling::None => {
-                        let statement = self.$client.prepare_typed_cached(sql, &types(parameters)).await?;
-                        self.$client.query_one(&statement, &values(parameters)).await
+                        let statement = self.$client.prepare_typed_cached(sql, &types(parameters)).await;
+                        let statement = statement.inspect_err(suspect)?;
+                        self.$client.query_one(&statement, &values(parameters)).await.inspect_err(suspect)
                     }
                     Pooling::Transaction => self.$client.query_typed_one(sql, &typed(parameters)).await,
                 }
@@ -190,8 +206,9 @@ macro_rules! by_pooling {
             async fn query_opt(&self, sql: &str, parameters: &Parameters<'_>) -> Result<Option<Row>, Error> {
                 match self.pooling {
                     Pooling::None => {
-                        let statement = self.$client.prepare_typed_cached(sql, &types(parameters)).await?;
-                        self.$client.query_opt(&statement, &values(parameters)).await
+                        let statement = self.$client.prepare_typed_cached(sql, &types(parameters)).await;
+                        let statement = statement.inspect_err(suspect)?;
+                        self.$client.query_opt(&statement, &values(parameters)).await.inspect_err(suspect)
                     }
                     Pooling::Transaction => self.$client.query_typed_opt(sql, &typed(parameters)).await,
                 }
@@ -200,8 +217,9 @@ macro_rules! by_pooling {
             async fn execute(&self, sql: &str, parameters: &Parameters<'_>) -> Result<u64, Error> {
                 match self.pooling {
                     Pooling::None => {
-                        let statement = self.$client.prepare_typed_cached(sql, &types(parameters)).await?;
-                        self.$client.execute(&statement, &values(parameters)).await
+                        let statement = self.$client.prepare_typed_cached(sql, &types(parameters)).await;
+                        let statement = statement.inspect_err(suspect)?;
+                        self.$client.execute(&statement, &values(parameters)).await.inspect_err(suspect)
                     }
                     Pooling::Transaction => self.$client.execute_typed(sql, &typed(parameters)).await,
                 }
@@ -345,7 +363,7 @@ impl Transaction<'_> {
         if self.pooling == Pooling::None {
             // First, so that none has to wait for its preparation while the next one is sent.
             for (sql, parameters) in statements {
-                self.inner.prepare_typed_cached(sql, &types(parameters)).await?;
+                self.inner.prepare_typed_cached(sql, &types(parameters)).await.inspect_err(suspect)?;
             }
         }
         let run = async |(sql, parameters): &(&str, &Parameters<'_>)| self.execute(sql, parameters).await.map(drop);

@@ -42,6 +42,16 @@ pub enum SchemaError {
     /// It can't be used, or not be made.
     #[error(transparent)]
     Schema(#[from] schema::Error),
+    /// It would have to be brought forward through a pooler.
+    #[error(
+        "schema {schema} can't be brought forward through a connection pooler in transaction mode, which holds no lock and no \
+         setting between two transactions; run fireflow-worker migrate with the server's own address: --database-url, or \
+         DATABASE_URL"
+    )]
+    Pooled {
+        /// The schema.
+        schema: SchemaName,
+    },
     /// No connection.
     #[error("no connection to the database: {0}")]
     Pool(#[from] deadpool_postgres::PoolError),
@@ -55,6 +65,7 @@ impl SchemaError {
     pub fn is_transient(&self) -> bool {
         match self {
             SchemaError::Schema(error) => error.is_transient(),
+            SchemaError::Pooled { .. } => false,
             SchemaError::Pool(_) => true,
             SchemaError::Connect(error) => error.is_transient(),
         }
@@ -141,6 +152,16 @@ impl Database {
         self.pool.pooling()
     }
 
+    /// What a pooler in transaction mode costs, for people; `None` where there is none.
+    pub fn pooled(&self) -> Option<&'static str> {
+        let found = [&self.pool, &self.flows].map(|pool| pool.pooling() == Pooling::Transaction);
+        found.contains(&true).then_some(
+            "a connection pooler in transaction mode stands before the database: statements go out unprepared, nothing is \
+             listened to, so messages are found by polling, and time limits on statements are left to the server \
+             (docs/reliability.md#poolers)",
+        )
+    }
+
     /// What the system schema is. Changes nothing.
     ///
     /// # Errors
@@ -218,6 +239,12 @@ impl Database {
     /// # Errors
     /// [`SchemaError`], for a schema that can't be brought forward or not be made.
     pub async fn migrate_schemas(&self, progress: impl FnMut(&Task)) -> Result<Migrated, SchemaError> {
+        if self.pooling() == Pooling::Transaction {
+            let state = self.inspect().await?;
+            if state != State::Empty && !schema::plan_forward(&state, &self.schema)?.is_empty() {
+                return Err(SchemaError::Pooled { schema: self.schema.clone() });
+            }
+        }
         let advanced = {
             // Taken from a pool of its own for good: it has a lock and no time limit, whatever happens here.
             let (statement_timeout, lock_timeout) = (Duration::ZERO, Duration::ZERO);

@@ -27,7 +27,7 @@ use crate::{
         outbound::{Outbound, SetupError},
         secrets::Secrets,
     },
-    postgres::{self, Telling},
+    postgres::{self, Pooling, Telling},
     sysdb::{
         self, Accounts, ClaimScope, Notifier, Predecessor, Standing, Suspicion, SysdbError, SystemDatabase, Writer,
     },
@@ -84,6 +84,10 @@ pub(super) async fn run(
     let identity = Identity::of_this_process(settings.worker.id.as_deref());
     let outbound = Outbound::new(&settings.outbound, secrets)?;
     let Some(database) = open(&settings, &shutdown).await? else { return Ok(()) };
+    status.connected(database.pooling());
+    if let Some(pooled) = database.pooled() {
+        tracing::warn!("{pooled}");
+    }
     serve(&settings, &identity, &database, &outbound, &status, &shutdown, &on_stuck).await?;
     status.enter(Phase::Stopped);
     tracing::info!("stopped");
@@ -307,7 +311,11 @@ impl Parts<'_> {
         services.spawn(write.run(serving.clone()));
         let listener = postgres::Listener::new(database.settings.clone(), &[sysdb::MESSAGES]);
         services.spawn(mail.clone().run(sysdb.clone(), listener.subscribe(), serving.clone()));
-        services.spawn(listener.run(serving.clone()));
+        // Through such a pooler nothing is ever heard. Whoever waits looks by himself, with or without a listener.
+        match database.pooling() {
+            Pooling::None => drop(services.spawn(listener.run(serving.clone()))),
+            Pooling::Transaction => drop(listener),
+        }
         let executor = executor(settings, database, &sysdb, outbound);
         let versions = executor.versions.clone();
         let starter = Arc::new(Starter {

@@ -10,6 +10,8 @@ use std::{
 
 use serde::Serialize;
 
+use crate::postgres::Pooling;
+
 /// Where in its life the worker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -46,6 +48,7 @@ pub struct Status {
     database: Mutex<Contact>,
     worker: String,
     queue: String,
+    pooler: Mutex<Option<Pooling>>,
     running: AtomicU64,
     waiting: AtomicU64,
     claimed: AtomicU64,
@@ -71,6 +74,8 @@ pub struct Snapshot {
     pub since: String,
     /// Whether the database answers.
     pub database: &'static str,
+    /// Whether a pooler in transaction mode stands before the database; none as long as there was no connection.
+    pub pooler: Option<Pooling>,
     /// Executions in this process, waiting ones included.
     pub running: u64,
     /// Executions that wait for their start signal.
@@ -108,6 +113,7 @@ impl Status {
             database: Mutex::new(Contact::Heard(Instant::now())),
             worker: worker.into(),
             queue: queue.into(),
+            pooler: Mutex::default(),
             running: AtomicU64::default(),
             waiting: AtomicU64::default(),
             claimed: AtomicU64::default(),
@@ -158,6 +164,10 @@ impl Status {
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = (phase, jiff::Timestamp::now());
     }
 
+    pub(super) fn connected(&self, pooler: Pooling) {
+        *self.pooler.lock().unwrap_or_else(PoisonError::into_inner) = Some(pooler);
+    }
+
     pub(super) fn count(&self, what: Count, by: u64) {
         let counter = match what {
             Count::Claimed => &self.claimed,
@@ -182,6 +192,7 @@ impl Status {
             version: env!("CARGO_PKG_VERSION"),
             worker: self.worker.clone(),
             queue: self.queue.clone(),
+            pooler: *self.pooler.lock().unwrap_or_else(PoisonError::into_inner),
             phase,
             since: since.to_string(),
             database: if self.hears() { "answers" } else { "away" },

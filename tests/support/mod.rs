@@ -12,6 +12,7 @@ pub mod client;
 pub mod flows;
 pub mod ledger;
 pub mod node;
+pub mod pgbouncer;
 pub mod tripwire;
 pub mod worker;
 

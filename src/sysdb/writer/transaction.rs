@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use crate::failpoint::failpoint;
 use crate::postgres::{Parameter, Parameters, Session, Statements, Transaction};
@@ -281,10 +281,17 @@ pub(super) async fn write(
         })
         .collect();
     match committed {
-        // The server said no, and so rolled back.
-        Err(error) if error.as_db_error().is_some() => Err(error.into()),
+        Err(error) if error.as_db_error().and_then(DbError::parsed_severity).is_some_and(rolls_back) => {
+            Err(error.into())
+        }
         committed => Ok((xid, outcomes, committed)),
     }
+}
+
+/// Whether an error of this severity, in answer to COMMIT, says that nothing was committed. One that ends the connection
+/// doesn't: a pooler sends it when it lost the server, and a server that is shut down while it waits for its standby.
+fn rolls_back(severity: Severity) -> bool {
+    !matches!(severity, Severity::Fatal | Severity::Panic)
 }
 
 async fn owned(
@@ -537,5 +544,17 @@ impl<'a> Columns<'a> {
         let statement = sysdb.sql(FINISH);
         transaction.execute(&statement, &[&ids, &statuses, &outputs, &errors, &legacy]).await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_ends_the_connection_leaves_the_commit_open() {
+        assert!(rolls_back(Severity::Error));
+        assert!(!rolls_back(Severity::Fatal), "as PgBouncer's `server conn crashed?`");
+        assert!(!rolls_back(Severity::Panic));
     }
 }

@@ -146,6 +146,8 @@ pub struct Queue {
     pub limits: LimitSource,
     /// The queue's share of `worker.concurrency`, against those of the other queues.
     pub weight: u32,
+    /// Let `migrate` make a trigger that announces enqueues to workers, so that they needn't look for them.
+    pub notify_trigger: bool,
 }
 
 impl Default for Queue {
@@ -155,9 +157,10 @@ impl Default for Queue {
             concurrency: 100,
             worker_concurrency: 5,
             rate_limit: None,
-            polling_interval: Duration::from_secs(1),
+            polling_interval: Duration::from_millis(250),
             limits: LimitSource::default(),
             weight: 1,
+            notify_trigger: false,
         }
     }
 }

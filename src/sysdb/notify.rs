@@ -11,6 +11,11 @@ use crate::postgres::Statements;
 /// Readers of streams listen here; the payload is `<workflow>::<key>`.
 pub(super) const STREAMS: &str = "dbos_streams_channel";
 
+/// Workers listen here for what comes onto their queues; the payload is the queue's name, or its beginning.
+pub const QUEUES: &str = "fireflow_queues";
+/// The trigger that announces enqueues, see `schema/announce.rs`.
+pub(super) const ENQUEUED: &str = "fireflow_enqueued";
+
 /// NOTIFY makes commits queue on one lock of the whole cluster, so a burst becomes one statement.
 const COALESCE: Duration = Duration::from_millis(10);
 /// Announcements waiting; more are dropped, since readers poll as well.

@@ -144,7 +144,7 @@ impl QueueColumns {
     }
 }
 
-fn read(row: &Row) -> Result<QueueLimits, tokio_postgres::Error> {
+pub(super) fn read(row: &Row) -> Result<QueueLimits, tokio_postgres::Error> {
     let columns = QueueColumns {
         concurrency: [row.try_get("concurrency")?, row.try_get("worker_concurrency")?],
         rate: (row.try_get("rate_limit_max")?, row.try_get("rate_limit_period_sec")?),

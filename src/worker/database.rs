@@ -99,6 +99,8 @@ pub struct Database {
     /// How `pool` connects.
     pub(super) settings: postgres::Settings,
     separate_flows: bool,
+    /// Enqueues shall be announced.
+    announce: bool,
 }
 
 impl Database {
@@ -108,6 +110,7 @@ impl Database {
     /// [`ConnectError`], which says what to check.
     pub async fn connect(settings: &Settings) -> Result<Database, ConnectError> {
         let Settings { database, .. } = settings;
+        let announce = settings.queue.iter().any(|queue| queue.notify_trigger);
         let to = |url: &str| {
             Ok::<_, ConnectError>(postgres::Settings {
                 pool_size: database.pool_size,
@@ -144,6 +147,7 @@ impl Database {
             prefix,
             settings,
             separate_flows: database.flows_url.is_some(),
+            announce,
         })
     }
 
@@ -184,7 +188,11 @@ impl Database {
     /// # Errors
     /// [`SchemaError`], for a schema that can't be brought forward.
     pub async fn plan_migration(&self) -> Result<Vec<String>, SchemaError> {
-        self.with_tables(schema::plan_forward(&self.inspect().await?, &self.schema)?).await
+        let mut plan = self.with_tables(schema::plan_forward(&self.inspect().await?, &self.schema)?).await?;
+        if self.announce && !schema::is_announced(&*self.pool.get().await?, &self.schema).await? {
+            plan.push(format!("CREATE TRIGGER, two, on {}.workflow_status: announce enqueues", self.schema));
+        }
+        Ok(plan)
     }
 
     /// Executors that took workflows of the last hour from a schema that is to be brought forward; none where there is
@@ -253,7 +261,15 @@ impl Database {
             let client: &mut Client = &mut client;
             schema::advance(client, &self.schema, progress).await?
         };
-        Ok(Migrated { advanced, created: self.ensure_schemas().await? })
+        let mut created = self.ensure_schemas().await?;
+        if self.announce {
+            let mut client = self.pool.get().await?;
+            let client: &mut Client = &mut client;
+            if schema::announce(client, &self.schema).await? {
+                created.push(format!("triggers on {}.workflow_status that announce enqueues", self.schema));
+            }
+        }
+        Ok(Migrated { advanced, created })
     }
 
     /// Connections that nobody uses are closed, and made anew when they are needed: where the server has become read-only,

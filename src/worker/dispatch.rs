@@ -9,6 +9,7 @@ use tracing::Instrument as _;
 
 use super::{
     limits::InForce,
+    lookout::Work,
     partitions::Partitions,
     running::{Place, Running},
     status::{Count, Status},
@@ -31,6 +32,8 @@ use crate::{
 const AFTER_END: Duration = Duration::from_millis(5);
 /// Pause after another claimer was at the same rows; doubles up to the second. Its claim takes milliseconds.
 const CONTENTION: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
+/// Pause where nothing is to be had, unless somebody tells otherwise: the lookout does, soon.
+const QUIET: Duration = Duration::from_secs(30);
 /// Pause after an error; doubles up to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -52,6 +55,8 @@ pub(super) struct Dispatcher {
     pub status: Arc<Status>,
     /// Changes when something was enqueued.
     pub wake: watch::Receiver<()>,
+    /// Tells when there may be something to claim.
+    pub work: Work,
     /// Whether this one looks at the internal queue; one of a process does.
     pub internal: bool,
 }
@@ -83,7 +88,7 @@ impl Dispatcher {
         let mut ended = self.starter.running.ended();
         let mut contention = CONTENTION.0;
         let mut backoff = BACKOFF.0;
-        let mut internal = self.internal; // the internal queue is looked at once a polling interval, not on every wake-up
+        let mut internal = self.internal; // first in any case, then when there is something
         let mut changes = self.limits.clone();
         let mut told = Telling::default();
         loop {
@@ -108,7 +113,7 @@ impl Dispatcher {
                     (contention, backoff, told) = (CONTENTION.0, BACKOFF.0, Telling::default());
                     internal = false;
                     self.slots.want_more(false);
-                    limits.polling_interval
+                    QUIET
                 }
                 Ok(Round::Contended) => {
                     contention = (contention * 2).min(CONTENTION.1);
@@ -127,6 +132,7 @@ impl Dispatcher {
             let pause = pause.mul_f64(rand::random_range(0.9..1.1));
             tokio::select! {
                 () = tokio::time::sleep(pause) => internal = self.internal,
+                () = self.work.arrived() => internal = self.work.take_internal(),
                 Ok(()) = self.wake.changed() => {}
                 Ok(()) = changes.changed() => {}
                 Ok(()) = ended.changed() => {

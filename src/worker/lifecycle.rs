@@ -10,7 +10,8 @@ use super::{
     chores::Chores,
     dispatch::{Dispatcher, Starter},
     lease::{Keeper, Leases, OnStuck, Registration},
-    limits,
+    limits::Limits as QueueLimits,
+    lookout::{Lane, Lookout, Work},
     partitions::Partitions,
     recovery::Recovery,
     running::Running,
@@ -309,7 +310,8 @@ impl Parts<'_> {
         services.spawn(notify);
         let (writer, write) = Writer::new(sysdb.clone(), notifier);
         services.spawn(write.run(serving.clone()));
-        let listener = postgres::Listener::new(database.settings.clone(), &[sysdb::MESSAGES]);
+        let listener = postgres::Listener::new(database.settings.clone(), &[sysdb::MESSAGES, sysdb::QUEUES]);
+        let announcements = listener.subscribe();
         services.spawn(mail.clone().run(sysdb.clone(), listener.subscribe(), serving.clone()));
         // Through such a pooler nothing is ever heard. Whoever waits looks by himself, with or without a listener.
         match database.pooling() {
@@ -327,15 +329,7 @@ impl Parts<'_> {
             running: running.clone(),
             status: status.clone(),
         });
-        let chores = Chores {
-            sysdb: sysdb.clone(),
-            application: settings.worker.application_name.clone(),
-            running: running.clone(),
-            mail,
-            versions,
-            status: status.clone(),
-            database: database.clone(),
-        };
+        let chores = Chores { sysdb: sysdb.clone(), running: running.clone(), mail, versions, status: status.clone() };
         services.spawn(chores.run(serving.clone()));
         let recovery = recovery(settings, database, &sysdb, me, suspects, status);
         let recover = recovery.run(me.clone(), settings.worker.lease, running.clone(), serving.clone());
@@ -343,15 +337,11 @@ impl Parts<'_> {
         let queues: Vec<_> = settings.queue.iter().map(|queue| (queue.worker_concurrency, queue.weight)).collect();
         let total = settings.worker.concurrency.unwrap_or_else(|| settings.queue.worker_concurrency());
         let mut dispatch = JoinSet::new();
+        let mut lanes = Vec::new();
         for (queue, slots) in settings.queue.iter().zip(Slots::shared(total, &queues)) {
-            let (limits, in_force) = tokio::sync::watch::channel(None);
-            let watch = limits::Limits {
-                sysdb: sysdb.clone(),
-                application: settings.worker.application_name.clone(),
-                queue: queue.clone(),
-                slots: slots.clone(),
-            };
-            services.spawn(watch.run(limits, serving.clone()));
+            let (limits, in_force) = QueueLimits::new(queue.clone(), slots.clone());
+            let work = Work::default();
+            lanes.push(Lane { limits, work: work.clone(), interval: queue.polling_interval });
             let dispatcher = Dispatcher {
                 sysdb: sysdb.clone(),
                 scope: scope(settings, database, me, Suspicion::Avoided),
@@ -367,11 +357,21 @@ impl Parts<'_> {
                 tasks: tasks.clone(),
                 status: status.clone(),
                 wake: family.started(),
+                work,
                 internal: dispatch.is_empty(),
             };
             dispatch.spawn(dispatcher.run(claiming.clone()));
         }
         drop(starter); // the writer ends with its last user
+        let lookout = Lookout {
+            sysdb: sysdb.clone(),
+            scope: scope(settings, database, me, Suspicion::Ignored),
+            lanes,
+            announcements,
+            status: status.clone(),
+            database: database.clone(),
+        };
+        services.spawn(lookout.run(serving.clone()));
         status.database_answers();
         status.enter(Phase::Running);
         tracing::info!(queue = settings.queue.names(), "serving");

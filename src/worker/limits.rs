@@ -3,58 +3,50 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{LimitSource, Queue},
     durable::Slots,
-    sysdb::{QueueLimits, SysdbError, SystemDatabase},
+    sysdb::QueueLimits,
 };
-
-/// Changes in the database are noticed within this time.
-const EVERY: Duration = Duration::from_secs(1);
 
 /// The limits in force, as the dispatch loop sees them; `None` until they are known.
 pub(super) type InForce = watch::Receiver<Option<QueueLimits>>;
 
 /// Keeps them up to date.
 pub(super) struct Limits {
-    pub sysdb: SystemDatabase,
-    pub application: String,
-    pub queue: Queue,
+    queue: Queue,
     /// Their number follows the limit for one process.
-    pub slots: Slots,
+    slots: Slots,
+    in_force: watch::Sender<Option<QueueLimits>>,
 }
 
 impl Limits {
-    /// Until `stop`. What can't be read stays as it was; at first, that is unknown, and nothing is claimed.
-    pub async fn run(self, in_force: watch::Sender<Option<QueueLimits>>, stop: CancellationToken) {
-        loop {
-            match self.read().await {
-                Ok((limits, source)) => self.enforce(&in_force, limits, source),
-                Err(error) => tracing::debug!(%error, "can't read the limits of the queue; they stay as they are"),
-            }
-            tokio::select! {
-                () = tokio::time::sleep(EVERY) => {}
-                () = stop.cancelled() => return,
-            }
-        }
+    /// None are known yet, and nothing is claimed.
+    pub fn new(queue: Queue, slots: Slots) -> (Limits, InForce) {
+        let (in_force, watch) = watch::channel(None);
+        (Limits { queue, slots, in_force }, watch)
     }
 
-    async fn read(&self) -> Result<(QueueLimits, &'static str), SysdbError> {
-        let registered = match self.queue.limits {
-            LimitSource::Registered => self.sysdb.registered_limits(&self.queue.name, &self.application).await?,
-            LimitSource::Configured => None,
-        };
-        Ok(match registered {
+    /// The queue's name.
+    pub fn name(&self) -> &str {
+        &self.queue.name
+    }
+
+    /// The pause between looks that is in force.
+    pub fn polling_interval(&self) -> Option<Duration> {
+        self.in_force.borrow().as_ref().map(|limits| limits.polling_interval)
+    }
+
+    /// From now on these hold, if the configuration gives way to them.
+    pub fn enforce(&self, registered: Option<QueueLimits>) {
+        let registered = registered.filter(|_| self.queue.limits == LimitSource::Registered);
+        let (limits, source) = match registered {
             Some(limits) => (limits, "registered"),
             None => (configured(&self.queue), "configured"),
-        })
-    }
-
-    fn enforce(&self, in_force: &watch::Sender<Option<QueueLimits>>, limits: QueueLimits, source: &str) {
+        };
         let own = self.queue.worker_concurrency;
-        in_force.send_if_modified(|now| {
+        self.in_force.send_if_modified(|now| {
             if now.as_ref() == Some(&limits) {
                 return false;
             }

@@ -8,6 +8,7 @@ mod identity;
 mod lease;
 mod lifecycle;
 mod limits;
+mod lookout;
 mod partitions;
 mod recovery;
 mod running;

@@ -2,6 +2,8 @@
 
 mod sql;
 
+pub(super) use sql::outlook;
+
 use tokio_postgres::{IsolationLevel, Row, error::SqlState};
 
 use super::{
@@ -32,7 +34,7 @@ pub struct ClaimScope {
 }
 
 impl ClaimScope {
-    fn suspects(&self) -> String {
+    pub(super) fn suspects(&self) -> String {
         self.accounts.as_ref().map_or_else(String::new, |(accounts, suspicion)| accounts.condition(*suspicion))
     }
 }

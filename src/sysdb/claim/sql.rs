@@ -136,6 +136,12 @@ pub(super) fn partitions() -> String {
     complete(PARTITIONS).replace("application_name = $5", "application_name = $2")
 }
 
+/// A look at what could be claimed from the queue `asked.queue`.
+pub(in crate::sysdb) fn outlook(template: &str, suspects: &str) -> String {
+    let ours = OURS.replace("queue_name = $1", "queue_name = asked.queue");
+    complete(&template.replace("{ours}", &ours)).replace("{suspects}", suspects)
+}
+
 fn complete(template: &str) -> String {
     let parts =
         [("{clock}", CLOCK), ("{latest}", LATEST), ("{keys}", KEYS), ("{ours}", OURS), ("{application}", APPLICATION)];

@@ -3,6 +3,7 @@
 //! The system schema belongs to DBOS. We make it when there is none, and use it when it has what we need; one that exists
 //! is only altered by [`advance`], when somebody asks for that. The application tables belong to Fireflow, and one to us.
 
+mod announce;
 pub mod app;
 mod error;
 mod forward;
@@ -14,6 +15,7 @@ mod migrate;
 mod name;
 mod shape;
 
+pub use announce::{announce, is_announced};
 pub use error::Error;
 pub use forward::{Advanced, Task, advance, plan_forward, recent_executors};
 pub(super) use inspect::columns_at;

@@ -1,0 +1,190 @@
+//! The lookout: one statement now and then tells whether there is work, under which limits, what is due, and where the
+//! schema stands. It wakes whoever has something to do, so that nobody else asks while there is nothing.
+//!
+//! Where enqueues are announced (`queue.notify_trigger`) an announcement wakes at once, and the looks, which make it
+//! certain, are fewer.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{Notify, broadcast, broadcast::error::RecvError};
+use tokio_util::sync::CancellationToken;
+
+use super::{Database, limits::Limits, status::Status};
+use crate::{
+    postgres::Event,
+    sysdb::{ClaimScope, INTERNAL_QUEUE, Outlook, QUEUES, SysdbError, SystemDatabase},
+};
+
+/// Longest pause between looks: delays and deadlines are noticed within this time, and changes of limits. Also the pause
+/// where enqueues are announced.
+const LONGEST: Duration = Duration::from_secs(1);
+/// Announcements carry so many characters of a queue's name.
+const ANNOUNCED: usize = 200;
+
+/// Tells one dispatch loop that there may be something to claim. Cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct Work {
+    wake: Arc<Notify>,
+    internal: Arc<AtomicBool>,
+}
+
+impl Work {
+    /// Completes when there may be something, also if that was said before.
+    pub async fn arrived(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Whether it may be on the internal queue; asked once.
+    pub fn take_internal(&self) -> bool {
+        self.internal.swap(false, Relaxed)
+    }
+
+    fn is_there(&self) {
+        self.wake.notify_one();
+    }
+}
+
+/// One queue of the worker.
+pub(super) struct Lane {
+    pub limits: Limits,
+    pub work: Work,
+    /// Looks no more often than this, unless the queue is registered with another interval.
+    pub interval: Duration,
+}
+
+/// Looks for all queues of the worker.
+pub(super) struct Lookout {
+    pub sysdb: SystemDatabase,
+    pub scope: ClaimScope,
+    /// The first one also serves the internal queue.
+    pub lanes: Vec<Lane>,
+    pub announcements: broadcast::Receiver<Event>,
+    pub status: Arc<Status>,
+    pub database: Database,
+}
+
+impl Lookout {
+    /// Until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let names: Vec<String> =
+            self.lanes.iter().map(|lane| lane.limits.name().to_owned()).chain([INTERNAL_QUEUE.to_owned()]).collect();
+        let heard: HashMap<String, usize> =
+            names.iter().enumerate().map(|(place, name)| (name.chars().take(ANNOUNCED).collect(), place)).collect();
+        let (mut listening, mut deaf, mut announced) = (false, false, false);
+        loop {
+            let look = tokio::select! {
+                look = self.look(&names) => look,
+                () = stop.cancelled() => return,
+            };
+            match look {
+                Ok(now) => announced = now,
+                Err(error) => {
+                    tracing::debug!(%error, "can't look for work; trying again");
+                    self.judge(&error);
+                }
+            }
+            let asked = self.lanes.iter().map(|lane| lane.limits.polling_interval().unwrap_or(lane.interval)).min();
+            let asked = asked.unwrap_or(LONGEST).min(LONGEST);
+            let pause = if announced && listening { LONGEST } else { asked };
+            // Jitter, or a fleet that started together looks together.
+            let pause = tokio::time::sleep(pause.mul_f64(rand::random_range(0.9..1.1)));
+            let mut pause = std::pin::pin!(pause);
+            loop {
+                tokio::select! {
+                    () = &mut pause => break,
+                    () = stop.cancelled() => return,
+                    event = self.announcements.recv(), if !deaf => match event {
+                        Ok(Event::Notified(told)) if &*told.channel == QUEUES => {
+                            if let Some(&place) = heard.get(&*told.payload) {
+                                self.wake(place);
+                            }
+                        }
+                        Ok(Event::Notified(_)) => {}
+                        // Something may have been missed.
+                        Ok(Event::Listening) => {
+                            listening = true;
+                            break;
+                        }
+                        Err(RecvError::Lagged(_)) => break,
+                        Ok(Event::Lost) => listening = false,
+                        Err(RecvError::Closed) => (deaf, listening) = (true, false),
+                    },
+                }
+            }
+        }
+    }
+
+    /// One look, and what follows from it. Whether enqueues are announced.
+    async fn look(&self, names: &[String]) -> Result<bool, SysdbError> {
+        let outlook = match self.sysdb.outlook(&self.scope, names).await {
+            Ok(outlook) => outlook,
+            // Perhaps it was composed for another level.
+            Err(error) if !error.is_away() && self.sysdb.look_again().await? => {
+                tracing::debug!(%error, "the schema has changed");
+                self.sysdb.outlook(&self.scope, names).await?
+            }
+            Err(error) => return Err(error),
+        };
+        let Outlook { queues, delayed, expired, read_only, announced, moved } = outlook;
+        if read_only {
+            self.database.forget_connections();
+            self.status.database_fails(&"the server takes no writes");
+            return Ok(announced);
+        }
+        self.status.database_answers();
+        for (place, queue) in queues.into_iter().enumerate() {
+            if let Some(lane) = self.lanes.get(place) {
+                lane.limits.enforce(queue.registered);
+            }
+            if queue.queued {
+                self.wake(place);
+            }
+        }
+        if moved {
+            self.sysdb.look_again().await?;
+        }
+        let application = &self.scope.application;
+        if delayed {
+            let released = self.sysdb.release_delayed(application).await?;
+            tracing::debug!(released, "delayed workflows are due");
+            self.lanes.iter().for_each(|lane| lane.work.is_there());
+        }
+        if expired {
+            let cancelled = self.sysdb.cancel_expired(application).await?;
+            if cancelled > 0 {
+                tracing::info!(cancelled, "workflows past their deadline were cancelled");
+            }
+        }
+        Ok(announced)
+    }
+
+    /// There is something on the queue of this place.
+    fn wake(&self, place: usize) {
+        match self.lanes.get(place) {
+            Some(lane) => lane.work.is_there(),
+            None => {
+                if let Some(first) = self.lanes.first() {
+                    first.work.internal.store(true, Relaxed);
+                    first.work.is_there();
+                }
+            }
+        }
+    }
+
+    /// What an error says of the database as a whole.
+    fn judge(&self, error: &SysdbError) {
+        if error.is_read_only() {
+            self.database.forget_connections();
+        }
+        if error.is_away() {
+            self.status.database_fails(error);
+        }
+    }
+}

@@ -21,10 +21,17 @@ impl Recovery {
         Recovery { pool, table: prefix.table("workers"), sysdb, application: application.to_owned() }
     }
 
-    /// Put back on the queue what this worker's earlier lives left. Nothing of the present life may run yet.
+    /// Put back on the queue what this worker's earlier lives left. Nothing of the present life may run yet, and none of a
+    /// later one: the worker's row is locked, and has to be ours. Otherwise a statement that was long on its way would
+    /// take the rows of whoever has the id by now.
     pub async fn own(&self, me: &Identity) -> Result<Vec<String>, SysdbError> {
         let mut client = self.pool.get().await?;
         let transaction = client.transaction().await?;
+        let mine = format!("SELECT 1 FROM {} WHERE id = $1 AND incarnation = $2 FOR SHARE", self.table);
+        let statement = transaction.prepare_cached(&mine).await?;
+        if transaction.query_opt(&statement, &[&me.id, &me.incarnation]).await?.is_none() {
+            return Ok(Vec::new());
+        }
         let recovered = self.sysdb.recover(&transaction, std::slice::from_ref(&me.id), &self.application).await?;
         transaction.commit().await?;
         Ok(recovered)

@@ -150,8 +150,9 @@ impl Executor {
             }
             stop => stop,
         };
-        if let Err(error) = self.mark_stopped(claimed, &execution, &stopped).await {
-            tracing::warn!(%error, "can't mark the execution stopped");
+        match self.mark_stopped(claimed, &execution, &stopped).await {
+            Ok(()) | Err(SysdbError::Fenced) => {} // the worker has lost its lease, and nobody has stopped the execution
+            Err(error) => tracing::warn!(%error, "can't mark the execution stopped"),
         }
         Err(stopped)
     }

@@ -43,6 +43,8 @@ pub enum Dead<'a> {
     },
     /// Of this worker's earlier lives.
     Earlier {
+        /// The incarnation that asks. Nothing is moved unless it has the id.
+        present: Uuid,
         /// The last of them.
         incarnation: Option<Uuid>,
         /// Where it ran.
@@ -100,8 +102,11 @@ const EXPIRED: &str = "
    WHERE k.expires_at <= now() AND k.id <> $7::text
      FOR UPDATE SKIP LOCKED";
 
-/// $8 incarnation, $9 host, $10 reason.
-const EARLIER: &str = "SELECT $7::text AS id, $8::uuid AS incarnation, $9::text AS host, $10::text AS reason";
+/// $8 incarnation, $9 host, $10 reason, $11 the present incarnation. The worker's row is locked, and has to be the present
+/// one's: a statement that was long on its way would else take the rows of whoever has the id by now.
+const EARLIER: &str = "
+  SELECT $7::text AS id, $8::uuid AS incarnation, $9::text AS host, $10::text AS reason
+    FROM {workers} k WHERE k.id = $7::text AND k.incarnation = $11::uuid FOR SHARE";
 
 /// $8 executors.
 const ADOPTED: &str = "
@@ -294,8 +299,8 @@ impl SystemDatabase {
             vec![&scope.application, &BATCH, &only, &skip, &worked, &accounts.most, &scope.executor];
         match &dead {
             Dead::Expired { alive, gone } => parameters.extend([alive as &dyn Parameter, gone]),
-            Dead::Earlier { incarnation, host, reason } => {
-                parameters.extend([incarnation as &dyn Parameter, host, reason]);
+            Dead::Earlier { present, incarnation, host, reason } => {
+                parameters.extend([incarnation as &dyn Parameter, host, reason, present]);
             }
             Dead::Adopted(executors) => parameters.extend([
                 executors as &dyn Parameter,
@@ -338,12 +343,12 @@ impl SystemDatabase {
         }))
     }
 
-    /// Take back what was counted against the executions of this incarnation: its process lives, and only lost its lease.
-    pub async fn exonerate(&self, accounts: &Accounts, incarnation: Uuid) -> Result<(), SysdbError> {
+    /// Take back what was counted against the executions of these incarnations: their process lives, and only lost its lease.
+    pub async fn exonerate(&self, accounts: &Accounts, incarnations: &[Uuid]) -> Result<(), SysdbError> {
         let client = self.client().await?;
-        let sql = "WITH first AS (DELETE FROM {crashes} WHERE incarnation = $1 AND crashes = 1)
-                   UPDATE {crashes} SET crashes = crashes - 1, incarnation = NULL WHERE incarnation = $1 AND crashes > 1";
-        client.execute(&accounts.sql(sql), &[&incarnation]).await?;
+        let sql = "WITH first AS (DELETE FROM {crashes} WHERE incarnation = ANY($1) AND crashes = 1)
+                   UPDATE {crashes} SET crashes = crashes - 1, incarnation = NULL WHERE incarnation = ANY($1) AND crashes > 1";
+        client.execute(&accounts.sql(sql), &[&incarnations]).await?;
         Ok(())
     }
 

@@ -86,23 +86,23 @@ impl Leases {
     }
 
     /// Register; gives the moment of the question, from which the lease counts. Waits for the lease of a predecessor that
-    /// may be dead to run out; one that renews is alive. `mine` is an incarnation of this very process that has stopped.
+    /// may be dead to run out; one that renews is alive. `ended` are incarnations that have ended for certain.
     pub async fn acquire(
         &self,
         me: &Identity,
         registration: &Registration<'_>,
-        mine: Option<Uuid>,
+        ended: &[Uuid],
     ) -> Result<Moment, LeaseError> {
-        let mut replace = mine;
+        let mut replace = ended.to_vec();
         let mut waited_for: Option<Uuid> = None;
         loop {
             let asked = Moment::now();
-            let Some(holder) = self.try_acquire(me, registration, replace).await? else {
+            let Some(holder) = self.try_acquire(me, registration, &replace).await? else {
                 return Ok(asked);
             };
             if me.is_gone(holder.namespace.as_deref(), holder.pid, holder.started) {
                 tracing::info!(pid = holder.pid, "the worker's earlier process is gone; taking over its lease");
-                replace = Some(holder.incarnation);
+                replace.push(holder.incarnation);
                 continue;
             }
             let same_machine = me.namespace.is_some() && me.namespace == holder.namespace;
@@ -129,7 +129,7 @@ impl Leases {
         &self,
         me: &Identity,
         registration: &Registration<'_>,
-        replace: Option<Uuid>,
+        replace: &[Uuid],
     ) -> Result<Option<Holder>, SysdbError> {
         let client = self.pool.get().await?;
         let seconds = self.lease.as_secs_f64();
@@ -145,7 +145,7 @@ impl Leases {
                             application_version = EXCLUDED.application_version, queue_name = EXCLUDED.queue_name,
                             worker_version = EXCLUDED.worker_version, started_at = now(), renewed_at = now(),
                             expires_at = EXCLUDED.expires_at, state = 'running'
-                      WHERE w.expires_at <= now() OR w.incarnation = EXCLUDED.incarnation OR w.incarnation = $12
+                      WHERE w.expires_at <= now() OR w.incarnation = ANY($12)
                      RETURNING 1",
                     self.table
                 ),

@@ -38,6 +38,10 @@ use crate::{
 /// Time that stopped executions get to leave, and the hand-over to be written, after the drain.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Earlier lives of this process that may still hold its lease. During a long outage there is one every few seconds, and
+/// none of them gets through.
+const REMEMBERED: usize = 1000;
+
 /// The worker can't start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -143,7 +147,8 @@ async fn serve(
 ) -> Result<(), StartError> {
     let leases = Leases::new(database.lease.clone(), &database.prefix, settings.worker.lease);
     let suspects = Suspects::default();
-    let mut before = None;
+    // Lives of this process that have ended. One that didn't hear whether it got its lease may have it.
+    let mut before = Vec::new();
     let (mut pause, mut told) = (Duration::from_millis(500), Telling::default());
     while !shutdown.is_draining() {
         let me = Identity { incarnation: uuid::Uuid::new_v4(), ..identity.clone() };
@@ -158,15 +163,10 @@ async fn serve(
             shutdown,
             on_stuck,
         };
-        let ended = parts.live(before).await;
-        let first = before.is_none();
-        // Where this life didn't come to hold the lease, the one before it may still do.
-        let held = !matches!(ended, Err(Failed { holds: false, .. }));
-        before = if held || first { Some(me.incarnation) } else { before };
-        match ended {
-            Ok(()) => {}
-            Err(Failed { error, .. }) if first && !error.is_transient() => return Err(error),
-            Err(Failed { error, .. }) => {
+        match parts.live(&before).await {
+            Ok(()) => (pause, told) = (Duration::from_millis(500), Telling::default()),
+            Err(error) if before.is_empty() && !error.is_transient() => return Err(error),
+            Err(error) => {
                 if told.is_due() {
                     tracing::warn!(%error, "can't acquire a new lease; trying again");
                 }
@@ -175,19 +175,14 @@ async fn serve(
                     () = shutdown.draining() => break,
                 }
                 pause = (pause * 2).min(Duration::from_secs(5));
-                continue;
             }
         }
-        (pause, told) = (Duration::from_millis(500), Telling::default());
+        if before.len() == REMEMBERED {
+            before.remove(0);
+        }
+        before.push(me.incarnation);
     }
     Ok(())
-}
-
-/// A life ended before it served.
-struct Failed {
-    error: StartError,
-    /// Whether it had a lease.
-    holds: bool,
 }
 
 /// Put back on the queue what earlier lives left.
@@ -197,9 +192,9 @@ async fn recover(
     me: &Identity,
     recovery: &Recovery,
     predecessor: Option<&Predecessor>,
-    lost: Option<uuid::Uuid>,
+    before: &[uuid::Uuid],
 ) -> Result<(), StartError> {
-    let recovered = recovery.begin(me, predecessor, lost).await?;
+    let recovered = recovery.begin(me, predecessor, before).await?;
     tracing::info!(worker = me.id, recovered, "recovery sweep done");
     for queue in settings.queue.iter() {
         let others = database.sysdb.tokenless_executors(&queue.name).await?;
@@ -242,8 +237,8 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     /// One life: acquire a lease, recover what earlier lives left, work, give the lease up. It is kept from its first
-    /// moment to its last, by a thread of its own. `before` is this process's life before this one, which has stopped.
-    async fn live(&self, before: Option<uuid::Uuid>) -> Result<(), Failed> {
+    /// moment to its last, by a thread of its own. `before` are lives of this process, all of which have ended.
+    async fn live(&self, before: &[uuid::Uuid]) -> Result<(), StartError> {
         let &Parts { settings, database, leases, me, suspects, status, shutdown, on_stuck, .. } = self;
         let worker = &settings.worker;
         let registration = Registration {
@@ -264,10 +259,9 @@ impl Parts<'_> {
             acquired = acquire => acquired,
             () = shutdown.draining() => return Ok(()),
         };
-        let (predecessor, asked) = acquired.map_err(|error| Failed { error, holds: false })?;
+        let (predecessor, asked) = acquired?;
         let running = Running::default();
-        let keeper = leases.keep(&database.settings, me, asked, running.clone(), on_stuck.clone());
-        let keeper = keeper.map_err(|error| Failed { error: error.into(), holds: true })?;
+        let keeper = leases.keep(&database.settings, me, asked, running.clone(), on_stuck.clone())?;
         let recovered = tokio::select! {
             recovered = recover(settings, database, me, &recovery, predecessor.as_ref(), before) => recovered.map(|()| true),
             reason = keeper.lost() => {
@@ -290,7 +284,7 @@ impl Parts<'_> {
                 Err(_) => tracing::warn!("can't give up the lease in time; it expires by itself"),
             }
         }
-        recovered.map(drop).map_err(|error| Failed { error, holds: true })
+        recovered.map(drop)
     }
 
     /// Dispatch and execute until the shutdown or the loss of the lease; then end everything that was started here.
@@ -412,15 +406,13 @@ impl Parts<'_> {
 
     /// The lease is lost: stop everything. It has until the lease's true end; if it can't, that is for `on_stuck` to say.
     async fn abandon(&self, keeper: &Keeper, reason: &str, tasks: &TaskTracker, running: &Running) {
-        tracing::error!(
-            reason,
-            executions = running.len(),
-            "lease lost; everything that runs here stops, others may take it"
-        );
+        let lost = Stop::Lost(Some("PENDING, under a lost lease".into()));
+        let executions = running.len();
+        running.stop_all(&lost);
+        tracing::error!(reason, executions, "lease lost; everything that runs here stops, others may take it");
         let stop = async {
             loop {
-                // Again, for what was about to begin.
-                running.stop_all(&Stop::Lost(Some("PENDING, under a lost lease".into())));
+                running.stop_all(&lost); // again, for what was about to begin
                 if tokio::time::timeout(Duration::from_millis(50), tasks.wait()).await.is_ok() {
                     return;
                 }

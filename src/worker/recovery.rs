@@ -68,20 +68,21 @@ impl Recovery {
     }
 
     /// All that there is to recover before anything of the present life runs: what earlier lives of this worker left, what
-    /// the dead left, and who is a suspect now. `lost` is the incarnation under which this process lost its lease. Gives
+    /// the dead left, and who is a suspect now. `before` are the incarnations under which this process lost its lease. Gives
     /// how many rows were moved.
     pub async fn begin(
         &self,
         me: &Identity,
         predecessor: Option<&Predecessor>,
-        lost: Option<Uuid>,
+        before: &[Uuid],
     ) -> Result<usize, SysdbError> {
-        if let Some(lost) = lost {
+        if !before.is_empty() {
             // Whoever found the lease expired couldn't know that this process lives.
-            self.sysdb.exonerate(&self.accounts, lost).await?;
+            self.sysdb.exonerate(&self.accounts, before).await?;
         }
         let mut refused = Refused::new();
         let earlier = Dead::Earlier {
+            present: me.incarnation,
             incarnation: predecessor.map(|it| it.incarnation),
             host: predecessor.and_then(|it| it.host.as_deref()),
             reason: blame(me, predecessor),

@@ -366,8 +366,14 @@ impl Play<'_> {
         assert_eq!(self.sysdb.left_behind(&others, adopt, &[]).await.unwrap().len(), 4);
         let expired = Dead::Expired { alive: &[], gone: &[] };
         assert_eq!(self.sysdb.reconcile(&reconcile, expired, None, &[]).await.unwrap(), []);
-        let earlier = Dead::Earlier { incarnation: None, host: None, reason: Some("it died") };
+        let present = uuid::Uuid::new_v4();
+        let earlier = Dead::Earlier { present, incarnation: None, host: None, reason: Some("it died") };
+        assert_eq!(self.sysdb.reconcile(&reconcile, earlier, None, &[]).await.unwrap(), [], "not without the id");
+        let register =
+            "INSERT INTO fireflow_workers (id, incarnation, expires_at, state) VALUES ($1, $2, now(), 'running')";
+        self.sql.execute(register, &[&adopted[0], &present]).await.unwrap();
         let recovered = self.sysdb.reconcile(&reconcile, earlier, None, &[]).await.unwrap();
+        self.sql.batch_execute("DELETE FROM fireflow_workers").await.unwrap();
         let handed = recovered.iter().find(|row| row.id == self.name("handed")).unwrap();
         assert_eq!((handed.crashes, handed.parked.as_deref(), recovered.len()), (Some(1), None, 4), "{recovered:?}");
         assert!(!self.sysdb.settle_accounts(&accounts).await.unwrap(), "one crash makes no suspect");

@@ -28,8 +28,8 @@ use super::{
 };
 use crate::{postgres, sysdb::Fence};
 
-/// Questions under way at once: one may hang on a connection that is dead, another goes over a new one.
-const OPEN: usize = 2;
+/// Questions under way at once: one may hang on a connection that is dead while others go over new ones.
+const OPEN: usize = 3;
 /// Longest sleep: timers stand still while the machine is suspended, so after it the thread finds out within this time.
 const LOOK: Duration = Duration::from_millis(500);
 

@@ -2,14 +2,14 @@
 
 use std::{ops::Add, time::Duration};
 
-/// A point on the machine's clock since boot. Nobody sets that clock, and it goes on while the machine is suspended:
+/// A point on the machine's clock, in nanoseconds since boot. Nobody sets that clock, and it goes on while the machine is suspended:
 /// [`std::time::Instant`] stands still then on Linux, and a worker that woke up would think its lease young.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Moment(Duration);
+pub(crate) struct Moment(u64);
 
 impl Moment {
     /// Before all others.
-    pub const LONG_AGO: Moment = Moment(Duration::ZERO);
+    pub const LONG_AGO: Moment = Moment(0);
 
     /// Now.
     pub fn now() -> Moment {
@@ -20,22 +20,23 @@ impl Moment {
         let now = rustix::time::clock_gettime(clock);
         // Neither is negative on a clock that begins with the boot.
         let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
-        Moment(Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or_default()))
+        Moment(seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or_default()))
     }
 
-    /// So long after the boot.
-    pub const fn since_boot(time: Duration) -> Moment {
-        Moment(time)
+    /// So many nanoseconds after the boot.
+    #[cfg(test)]
+    pub const fn of_nanoseconds(nanoseconds: u64) -> Moment {
+        Moment(nanoseconds)
+    }
+
+    /// In nanoseconds after the boot, for an atomic.
+    pub const fn nanoseconds(self) -> u64 {
+        self.0
     }
 
     /// Time from an earlier moment to this one; nothing when that one is later.
-    pub fn since(self, earlier: Moment) -> Duration {
-        self.0.saturating_sub(earlier.0)
-    }
-
-    /// In nanoseconds, for an atomic.
-    pub fn nanoseconds(self) -> u64 {
-        u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX)
+    pub const fn since(self, earlier: Moment) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
 
@@ -43,6 +44,6 @@ impl Add<Duration> for Moment {
     type Output = Moment;
 
     fn add(self, time: Duration) -> Moment {
-        Moment(self.0.saturating_add(time))
+        Moment(self.0.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)))
     }
 }

@@ -113,14 +113,15 @@ impl Listener {
         let mut driver = pin!(self.drive(driver));
         let work = async {
             // A pooler's or server's limit on statements must not end a session that is meant to be idle.
-            let setup = format!("SET idle_session_timeout = 0; {}", self.listen);
+            let listen = format!("{}; {}", self.settings.peer_setup(), self.listen);
+            let setup = format!("SET idle_session_timeout = 0; {listen}");
             if let Err(error) = client.batch_execute(&setup).await {
                 let old = error.code() == Some(&tokio_postgres::error::SqlState::UNDEFINED_OBJECT);
                 if !old {
                     return error.to_string();
                 }
                 // Before PostgreSQL 14 there is no such setting.
-                if let Err(error) = client.batch_execute(&self.listen).await {
+                if let Err(error) = client.batch_execute(&listen).await {
                     return error.to_string();
                 }
             }

@@ -53,6 +53,8 @@ impl Networks {
     }
 
     fn make(&self) -> Result<(), String> {
+        // It is the cable that delays and loses.
+        Command::new("python3").arg("--version").output().map_err(|error| format!("python3: {error}"))?;
         for side in ["d", "a", "b"] {
             ip(&format!("netns add {}", self.namespace(side)))?;
             ip(&format!("-n {} link set lo up", self.namespace(side)))?;

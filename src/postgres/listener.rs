@@ -133,11 +133,12 @@ impl Listener {
         let mut driver = pin!(self.drive(driver));
         let work = async {
             // A pooler's or server's limit on statements must not end a session that is meant to be idle.
-            let setup = format!("SET idle_session_timeout = 0; {}", self.listen);
+            let listen = format!("{}; {}", self.settings.peer_setup(), self.listen);
+            let setup = format!("SET idle_session_timeout = 0; {listen}");
             match self.ask(&client, &setup).await {
                 // Before PostgreSQL 14 there is no such setting.
                 Err(Silence::Refused(SqlState::UNDEFINED_OBJECT, _)) => {
-                    if let Err(silence) = self.ask(&client, &self.listen).await {
+                    if let Err(silence) = self.ask(&client, &listen).await {
                         return silence.to_string();
                     }
                 }

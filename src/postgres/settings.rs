@@ -73,14 +73,22 @@ impl Settings {
         (!self.statement_timeout.is_zero()).then(|| self.statement_timeout + Duration::from_secs(5))
     }
 
+    /// How the server finds out that this side is gone, so that a session that nobody uses ends there. Nothing on a Unix
+    /// socket.
+    pub(super) fn peer_setup(&self) -> String {
+        let (probe, peer) = (self.keepalive.as_secs().max(1), self.tcp_user_timeout.as_millis());
+        format!(
+            "SET tcp_keepalives_idle = {probe}; SET tcp_keepalives_interval = {probe}; SET tcp_user_timeout = {peer}"
+        )
+    }
+
     /// Statements for the start of each session. They are sent, and not given as start-up parameters, because
     /// connection poolers refuse those.
     pub(super) fn session_setup(&self) -> String {
         let statement = self.statement_timeout.as_millis();
         let lock = self.lock_timeout.as_millis();
         let idle = self.idle_in_transaction_timeout.as_millis();
-        // The server's side of the same socket; on a Unix socket they do nothing.
-        let (probe, peer) = (self.keepalive.as_secs().max(1), self.tcp_user_timeout.as_millis());
+        let peer = self.peer_setup();
         let plan = match self.plan_cache {
             PlanCache::Replan => "force_custom_plan",
             PlanCache::Server => "auto",
@@ -88,8 +96,7 @@ impl Settings {
         // Fireflow's timestamps have no time zone and mean UTC, and their columns default to now().
         format!(
             "SET statement_timeout = {statement}; SET lock_timeout = {lock}; \
-             SET idle_in_transaction_session_timeout = {idle}; SET tcp_keepalives_idle = {probe}; \
-             SET tcp_keepalives_interval = {probe}; SET tcp_user_timeout = {peer}; \
+             SET idle_in_transaction_session_timeout = {idle}; {peer}; \
              SET plan_cache_mode = {plan}; SET TimeZone = 'UTC'"
         )
     }

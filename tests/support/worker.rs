@@ -59,6 +59,14 @@ impl WorkerProcess {
         WorkerProcess::launch(command, id, &settings)
     }
 
+    /// As [`spawn`](WorkerProcess::spawn), in this network namespace.
+    pub fn spawn_within(namespace: &str, url: &str, id: &str, settings: &[(&str, &str)]) -> WorkerProcess {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace, PROGRAM, "run"]);
+        clean(&mut command, url).env("FIREFLOW__QUEUE__POLLING_INTERVAL", "50ms");
+        WorkerProcess::launch(command, id, settings)
+    }
+
     fn launch(mut command: Command, id: &str, settings: &[(&str, &str)]) -> WorkerProcess {
         command.env("FIREFLOW__WORKER__ID", id).env("FIREFLOW__ADMIN__ENABLED", "false");
         command.env("FIREFLOW__LOG__LEVEL", "debug");
@@ -127,7 +135,11 @@ impl WorkerProcess {
 /// The binary with nothing of this process's environment but what it needs, on a database. Killed when dropped.
 pub fn program(url: &str) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("DATABASE_URL", url);
-    command.env("NO_COLOR", "1").stdin(Stdio::null()).kill_on_drop(true);
+    clean(&mut command, url);
     command
+}
+
+fn clean<'a>(command: &'a mut Command, url: &str) -> &'a mut Command {
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("DATABASE_URL", url);
+    command.env("NO_COLOR", "1").stdin(Stdio::null()).kill_on_drop(true)
 }

@@ -80,7 +80,13 @@ impl Known {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn did(&self, what: &'static str) {
+    /// An execution that the database has.
+    pub fn accepted(&self, order: &Order) {
+        self.lock().under_way.insert(order.id.clone(), order.clone());
+    }
+
+    /// A client did this.
+    pub fn did(&self, what: &'static str) {
         *self.lock().actions.entry(what).or_default() += 1;
     }
 }
@@ -115,7 +121,7 @@ impl Clients {
             });
             futures_util::future::join_all(accepted).await;
             for order in orders {
-                self.known.lock().under_way.insert(order.id.clone(), order.clone());
+                self.known.accepted(&order);
                 let (clients, random) = (self.clone(), SmallRng::seed_from_u64(random.random()));
                 tasks.spawn(async move { clients.attend(order, random).await });
             }
@@ -165,6 +171,8 @@ impl Clients {
         if resumes {
             // At once, or when the worker has noticed the cancel.
             tokio::time::sleep(third).await;
+            // It goes on where the internal queue is looked at: perhaps in a worker whose executions wait for their signal.
+            self.send(id, "START_SIGNAL", "GO").await;
             self.link.query(RESUME, &[id]).await;
             self.known.did("resumes");
             let mut known = self.known.lock();

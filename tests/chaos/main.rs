@@ -26,10 +26,13 @@ mod faults;
 mod ledger;
 mod options;
 mod proxy;
+mod sdk;
 mod verdict;
 mod work;
 mod workers;
 
+#[path = "../interop/mod.rs"]
+mod interop;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -104,6 +107,10 @@ async fn run(options: &Options) -> bool {
         let (stop, seed) = (stop.clone(), options.seed);
         async move { clients.run(seed, until, stop).await }
     });
+    if options.long {
+        let url = database.url().to_owned();
+        beside.push(tokio::spawn(sdk::run(url, known.clone(), violations.clone(), until)));
+    }
     let tally = Tally::default();
     let faults = Faults {
         database: database.clone(),

@@ -103,6 +103,7 @@ impl Lookout {
                     event = self.announcements.recv(), if !deaf => match event {
                         Ok(Event::Notified(told)) if &*told.channel == QUEUES => {
                             if let Some(&place) = heard.get(&*told.payload) {
+                                tracing::debug!(queue = &*told.payload, "told of work");
                                 self.wake(place);
                             }
                         }

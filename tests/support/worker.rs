@@ -97,6 +97,14 @@ impl WorkerProcess {
         }
     }
 
+    /// Wait until the log holds this text so many times.
+    pub async fn says_times(&self, text: &str, times: usize) {
+        let mut log = self.log.clone();
+        let said = log.wait_for(|log| log.matches(text).count() >= times);
+        let said = tokio::time::timeout(PATIENCE, said).await.is_ok_and(|said| said.is_ok());
+        assert!(said, "the worker didn't say {text:?} {times} times:\n{}", self.log());
+    }
+
     /// What it has said so far.
     pub fn log(&self) -> String {
         self.log.borrow().clone()

@@ -72,9 +72,9 @@ async fn stays_held(bench: &Bench, id: &str, renewals: usize) {
 
 /// Rows that each client writes, told by the name that it connects with.
 const AUDIT: &str = "
-CREATE TABLE audit (number bigserial PRIMARY KEY, client text, relation text, what text);
+CREATE TABLE public.audit (number bigserial PRIMARY KEY, client text, relation text, what text);
 CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
-    INSERT INTO audit (client, relation, what)
+    INSERT INTO public.audit (client, relation, what)
     VALUES (current_setting('application_name'), TG_TABLE_NAME, TG_OP || ' ' || CASE TG_OP WHEN 'DELETE' THEN OLD::text ELSE NEW::text END);
     RETURN NULL;
 END $$;
@@ -155,7 +155,7 @@ async fn a_worker_without_memory_dies_and_another_goes_on() {
     let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")?.strip_suffix("kB")).unwrap();
     let most = (size.trim().parse::<u64>().unwrap() << 10) + (1 << 20);
     prlimit(Some(worker.pid()), Resource::As, Rlimit { current: Some(most), maximum: Some(most) }).unwrap();
-    bench.client.enqueue("EX2", "echo", json!({"text": "x".repeat(24 << 20)})).await;
+    bench.client.enqueue("EX2", "echo", json!({"text": "x".repeat(14 << 20)})).await;
     let status = worker.ended().await;
     assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "{}", worker.log());
     assert!(worker.log().contains("memory allocation of"), "{}", worker.log());

@@ -5,6 +5,8 @@
 
 #[path = "process_faults/clocks.rs"]
 mod clocks;
+#[path = "process_faults/fence.rs"]
+mod fence;
 #[path = "process_faults/hogs.rs"]
 mod hogs;
 mod support;

@@ -21,7 +21,7 @@ fn faketime() -> Option<PathBuf> {
     let library = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.is_file());
     if library.is_none() {
         assert!(std::env::var_os("CI").is_none(), "libfaketime is not installed (Debian: apt-get install faketime)");
-        println!("skipped: libfaketime is not installed (Debian: apt-get install faketime)");
+        eprintln!("skipped: libfaketime is not installed (Debian: apt-get install faketime)");
     }
     library
 }

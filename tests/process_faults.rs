@@ -46,7 +46,7 @@ fn with_log(url: &str, id: &str, lease: &str, log: impl Into<Stdio>) -> Child {
 fn with_log_of(mut command: Command, id: &str, lease: &str, log: impl Into<Stdio>) -> Child {
     command.arg("run").env("FIREFLOW__QUEUE__POLLING_INTERVAL", "50ms").env("FIREFLOW__WORKER__LEASE", lease);
     command.env("FIREFLOW__WORKER__ID", id).env("FIREFLOW__ADMIN__ENABLED", "false");
-    command.env("FIREFLOW__LOG__LEVEL", "debug").stderr(log).spawn().unwrap()
+    command.env("FIREFLOW__LOG__LEVEL", "info").stderr(log).spawn().unwrap()
 }
 
 /// When the worker's lease was last renewed, and under which incarnation; `None` when it isn't held now.
@@ -95,9 +95,9 @@ async fn a_process_that_stood_still_writes_nothing_and_comes_back_clean() {
         let url = bench.database.url();
         format!("{url}{}application_name={name}", if url.contains('?') { '&' } else { '?' })
     };
-    let zombie = WorkerProcess::start(&url("w1"), "w1", &[("worker.lease", "3s")]).await;
+    let zombie = WorkerProcess::start(&url("w1"), "w1", &[("worker.lease", "5s")]).await;
     begin(&bench, "EX1").await;
-    let heir = WorkerProcess::start(&url("w2"), "w2", &[("worker.lease", "3s")]).await;
+    let heir = WorkerProcess::start(&url("w2"), "w2", &[("worker.lease", "5s")]).await;
     zombie.signal(Signal::STOP);
     // What its flow waits for arrives while it stands still, so it has something to write when it wakes up.
     bench.ledger.release("EX1");
@@ -210,7 +210,7 @@ async fn stop(worker: &mut Child, code: i32) {
 async fn a_process_that_is_stuck_keeps_its_lease_and_ends_itself_when_it_has_lost_it() {
     let bench = bench().await;
     let (reader, mut writer) = std::io::pipe().unwrap();
-    let mut worker = with_log(&bench.database.url(), "w1", "2s", writer.try_clone().unwrap());
+    let mut worker = with_log(&bench.database.url(), "w1", "6s", writer.try_clone().unwrap());
     begin(&bench, "EX1").await;
     let (progress, mut filled) = tokio::sync::watch::channel(());
     // Ends when the test drops the other end of the pipe.

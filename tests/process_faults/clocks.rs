@@ -106,7 +106,7 @@ async fn a_wall_clock_of_the_worker_that_is_set_costs_nothing() {
     let clock = Clock::new();
     let mut command = super::program(&bench.database.url());
     command.envs(clock.environment(&library));
-    let mut worker = super::with_log_of(command, "w1", "3s", std::process::Stdio::null());
+    let mut worker = super::with_log_of(command, "w1", "4s", std::process::Stdio::null());
     super::begin(&bench, "EX0").await;
     let began = super::lease(&bench, "w1").await.unwrap().1;
     for (number, offset) in ["+2d", "-2d", "+0"].into_iter().enumerate() {

@@ -258,6 +258,7 @@ async fn two_live_workers_can_not_share_an_id() {
     let pid = worker.pid().as_raw_nonzero();
     second.says(&format!("(process {pid} on {host})")).await;
     second.says("worker.id").await;
+    second.says(" UTC; give this one another").await; // until when
     // The first one hasn't noticed anything.
     bench.client.enqueue("EX1", "echo", json!({"text": "still here"})).await;
     bench.client.until("EX1", "SUCCESS").await;

@@ -5,6 +5,8 @@
 
 #[path = "process_faults/clocks.rs"]
 mod clocks;
+#[path = "process_faults/fence.rs"]
+mod fence;
 #[path = "process_faults/hogs.rs"]
 mod hogs;
 mod support;
@@ -44,7 +46,7 @@ fn with_log(url: &str, id: &str, lease: &str, log: impl Into<Stdio>) -> Child {
 fn with_log_of(mut command: Command, id: &str, lease: &str, log: impl Into<Stdio>) -> Child {
     command.arg("run").env("FIREFLOW__QUEUE__POLLING_INTERVAL", "50ms").env("FIREFLOW__WORKER__LEASE", lease);
     command.env("FIREFLOW__WORKER__ID", id).env("FIREFLOW__ADMIN__ENABLED", "false");
-    command.env("FIREFLOW__LOG__LEVEL", "debug").stderr(log).spawn().unwrap()
+    command.env("FIREFLOW__LOG__LEVEL", "info").stderr(log).spawn().unwrap()
 }
 
 /// When the worker's lease was last renewed, and under which incarnation; `None` when it isn't held now.
@@ -72,9 +74,9 @@ async fn stays_held(bench: &Bench, id: &str, renewals: usize) {
 
 /// Rows that each client writes, told by the name that it connects with.
 const AUDIT: &str = "
-CREATE TABLE audit (number bigserial PRIMARY KEY, client text, relation text, what text);
+CREATE TABLE public.audit (number bigserial PRIMARY KEY, client text, relation text, what text);
 CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
-    INSERT INTO audit (client, relation, what)
+    INSERT INTO public.audit (client, relation, what)
     VALUES (current_setting('application_name'), TG_TABLE_NAME, TG_OP || ' ' || CASE TG_OP WHEN 'DELETE' THEN OLD::text ELSE NEW::text END);
     RETURN NULL;
 END $$;
@@ -93,9 +95,9 @@ async fn a_process_that_stood_still_writes_nothing_and_comes_back_clean() {
         let url = bench.database.url();
         format!("{url}{}application_name={name}", if url.contains('?') { '&' } else { '?' })
     };
-    let zombie = WorkerProcess::start(&url("w1"), "w1", &[("worker.lease", "3s")]).await;
+    let zombie = WorkerProcess::start(&url("w1"), "w1", &[("worker.lease", "5s")]).await;
     begin(&bench, "EX1").await;
-    let heir = WorkerProcess::start(&url("w2"), "w2", &[("worker.lease", "3s")]).await;
+    let heir = WorkerProcess::start(&url("w2"), "w2", &[("worker.lease", "5s")]).await;
     zombie.signal(Signal::STOP);
     // What its flow waits for arrives while it stands still, so it has something to write when it wakes up.
     bench.ledger.release("EX1");
@@ -155,7 +157,7 @@ async fn a_worker_without_memory_dies_and_another_goes_on() {
     let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")?.strip_suffix("kB")).unwrap();
     let most = (size.trim().parse::<u64>().unwrap() << 10) + (1 << 20);
     prlimit(Some(worker.pid()), Resource::As, Rlimit { current: Some(most), maximum: Some(most) }).unwrap();
-    bench.client.enqueue("EX2", "echo", json!({"text": "x".repeat(24 << 20)})).await;
+    bench.client.enqueue("EX2", "echo", json!({"text": "x".repeat(14 << 20)})).await;
     let status = worker.ended().await;
     assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "{}", worker.log());
     assert!(worker.log().contains("memory allocation of"), "{}", worker.log());
@@ -208,7 +210,7 @@ async fn stop(worker: &mut Child, code: i32) {
 async fn a_process_that_is_stuck_keeps_its_lease_and_ends_itself_when_it_has_lost_it() {
     let bench = bench().await;
     let (reader, mut writer) = std::io::pipe().unwrap();
-    let mut worker = with_log(&bench.database.url(), "w1", "2s", writer.try_clone().unwrap());
+    let mut worker = with_log(&bench.database.url(), "w1", "6s", writer.try_clone().unwrap());
     begin(&bench, "EX1").await;
     let (progress, mut filled) = tokio::sync::watch::channel(());
     // Ends when the test drops the other end of the pipe.

@@ -60,7 +60,7 @@ pub struct Database {
     pub schema: String,
     /// Prefix of the application tables (`<prefix>flows`, `<prefix>executions`, `<prefix>workers`).
     pub table_prefix: String,
-    /// Most connections that the worker opens, besides one that listens and one that keeps the lease.
+    /// Most connections that the worker opens, besides one that listens and two for lease and recovery.
     pub pool_size: usize,
     /// Time to establish one connection, for each host of the URL; and to wait for a free one.
     #[serde(with = "duration")]

@@ -59,7 +59,7 @@ impl Worker {
     /// as well, beside whoever runs the same executions now, until the process ends. The binary ends it. By default the
     /// worker logs an error.
     ///
-    /// Called on a thread of the worker's own.
+    /// Called on a thread of the worker's own, which waits until it returns.
     #[must_use]
     pub fn on_stuck(self, act: impl Fn(&Stuck) + Send + Sync + 'static) -> Worker {
         Worker { on_stuck: Arc::new(act), ..self }

@@ -21,7 +21,7 @@ fn faketime() -> Option<PathBuf> {
     let library = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.is_file());
     if library.is_none() {
         assert!(std::env::var_os("CI").is_none(), "libfaketime is not installed (Debian: apt-get install faketime)");
-        println!("skipped: libfaketime is not installed (Debian: apt-get install faketime)");
+        eprintln!("skipped: libfaketime is not installed (Debian: apt-get install faketime)");
     }
     library
 }
@@ -106,7 +106,7 @@ async fn a_wall_clock_of_the_worker_that_is_set_costs_nothing() {
     let clock = Clock::new();
     let mut command = super::program(&bench.database.url());
     command.envs(clock.environment(&library));
-    let mut worker = super::with_log_of(command, "w1", "3s", std::process::Stdio::null());
+    let mut worker = super::with_log_of(command, "w1", "4s", std::process::Stdio::null());
     super::begin(&bench, "EX0").await;
     let began = super::lease(&bench, "w1").await.unwrap().1;
     for (number, offset) in ["+2d", "-2d", "+0"].into_iter().enumerate() {

@@ -27,7 +27,7 @@ impl Program {
     fn start(url: String, id: &str) -> Program {
         let mut settings = Settings { database: Database { url, ..Database::default() }, ..Settings::default() };
         settings.worker.id = Some(id.into());
-        settings.worker.lease = std::time::Duration::from_secs(2);
+        settings.worker.lease = std::time::Duration::from_secs(4);
         let stuck: Arc<Mutex<Vec<Stuck>>> = Arc::default();
         let told = stuck.clone();
         let worker = Worker::new(settings).on_stuck(move |stuck| told.lock().unwrap().push(stuck.clone()));
@@ -64,7 +64,7 @@ async fn a_flow_that_takes_every_thread_does_not_cost_the_lease() {
     let bench = bench().await;
     let program = Program::start(bench.database.url(), "hogged");
     begin(&bench, "EX1").await;
-    let other = bench.worker("w2", &[("worker.lease", "2s")]).await; // who would take over
+    let other = bench.worker("w2", &[("worker.lease", "4s")]).await; // who would take over
     let hog = program.hog().await;
     stays_held(&bench, "hogged", 8).await; // for two leases
     bench.ledger.release("EX1");

@@ -10,7 +10,7 @@ mod mutation;
 mod process;
 mod world;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mutation::Mutation;
 use world::World;
@@ -76,10 +76,9 @@ fn every_promise_holds_on_bad_days() {
 fn each_mutation_is_caught() {
     for mutation in Mutation::ALL {
         let began = Instant::now();
-        let found = (0..20_000).find_map(|seed| play(seed, Some(mutation)).err().map(|broken| (seed, broken)));
+        let found = (0..10_000).find_map(|seed| play(seed, Some(mutation)).err().map(|broken| (seed, broken)));
         let Some((seed, broken)) = found else { panic!("{mutation:?} is not caught") };
         println!("{mutation:?}: after {seed} schedules, {:?}: {broken}", began.elapsed());
-        assert!(began.elapsed() < Duration::from_secs(60), "{mutation:?} is hardly caught");
     }
 }
 

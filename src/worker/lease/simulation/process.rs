@@ -118,6 +118,8 @@ pub(super) struct Process {
     pub incarnation: u64,
     /// Earlier lives of this process, and of processes that are certainly gone: who has the lease as one of them may be replaced.
     pub before: Vec<u64>,
+    /// Questions for a lease, and answers.
+    pub asks: u64,
     /// Whose lease it has waited for.
     pub waited_for: Option<u64>,
     pub belief: Option<Belief>,

@@ -56,7 +56,9 @@ enum What {
     /// Ask for the lease.
     Acquire,
     /// No answer to that.
-    NotAcquired,
+    NotAcquired {
+        ask: u64,
+    },
     /// No answer to the recovery of what earlier lives left.
     RecoveryFailed,
     Poll,
@@ -74,7 +76,10 @@ enum What {
 enum Fate {
     Start,
     Crash,
+    Lost,
     Pause(Time),
+    /// As a pause, but the machine's clock stands still as well: nothing in it can know.
+    Freeze(Time),
     Resume,
     Drain,
     ClockJumps(i64),
@@ -93,6 +98,7 @@ pub(super) struct World {
     waiting: Vec<Vec<(Life, What)>>,
     cut_off: Vec<Time>,
     looks: Vec<u64>,
+    lost: Vec<bool>,
     /// Incarnations of each place, so that a process knows whose end is certain.
     past: Vec<Vec<u64>>,
     numbers: u64,
@@ -110,7 +116,7 @@ impl World {
         let mut random = SmallRng::seed_from_u64(seed);
         let lease = [2, 3, 5, 30][random.random_range(0..4)] * SECOND;
         let count = random.random_range(2..=4);
-        let twins = random.random_bool(0.25);
+        let twins = random.random_bool(0.35);
         let sound = random.random_bool(0.8);
         let rows = vec![Row { status: Status::Enqueued, steps: Vec::new() }; random.random_range(2..=6)];
         let processes = (0..count)
@@ -126,6 +132,7 @@ impl World {
                 incarnation: 0,
                 before: Vec::new(),
                 waited_for: None,
+                asks: 0,
                 belief: None,
                 running: Default::default(),
                 draining: false,
@@ -143,6 +150,7 @@ impl World {
             waiting: vec![Vec::new(); count],
             cut_off: vec![0; count],
             looks: vec![0; count],
+            lost: vec![false; count],
             past: vec![Vec::new(); count],
             numbers: 0,
             sound,
@@ -162,6 +170,11 @@ impl World {
             let first = self.random.random_range(0..lease / 2);
             self.fate(first, place, Fate::Start);
         }
+        if self.random.random_bool(0.3) {
+            // Its machine is gone for good, and only others can recover what it left.
+            let at = self.random.random_range(lease / 2..3 * lease);
+            self.fate(at, self.processes.len() - 1, Fate::Lost);
+        }
         for _ in 0..self.random.random_range(3..10) {
             let place = self.random.random_range(0..self.processes.len());
             let at = self.random.random_range(0..5 * lease);
@@ -173,7 +186,7 @@ impl World {
                 3 => Fate::Drain,
                 4 => Fate::CutOff(long),
                 5 if self.sound => Fate::ClockJumps(jump),
-                5 => Fate::ClockJumps(-jump),
+                5 => Fate::Freeze(long),
                 _ if self.sound => Fate::Pause(long),
                 _ => Fate::DatabaseClockJumps(if self.random.random_bool(0.5) { jump } else { -jump }),
             };
@@ -190,6 +203,7 @@ impl World {
             let calm = time >= self.calm_from;
             let looked = self.sound || time > self.settled_from();
             if calm && looked && self.database.rows.iter().all(|row| row.status == Status::Done) {
+                self.look()?;
                 return Ok(std::mem::take(&mut self.tally));
             }
             if time > patience {
@@ -205,7 +219,7 @@ impl World {
 
     /// When clocks that went wrong have gone right for so long that everybody has found out.
     fn settled_from(&self) -> Time {
-        self.calm_from + 4 * self.database.lease
+        self.calm_from + 8 * self.database.lease
     }
 
     /// A worker never believes for longer than the database that it lives.
@@ -283,12 +297,13 @@ impl World {
                     let Process { id, incarnation, .. } = self.processes[place];
                     let replace = self.processes[place].before.clone();
                     self.send(place, Request::Acquire { id, incarnation, replace });
-                    self.after(lease, place, What::NotAcquired);
+                    self.processes[place].asks += 1;
+                    self.after(lease, place, What::NotAcquired { ask: self.processes[place].asks });
                 }
             }
-            What::NotAcquired => {
+            What::NotAcquired { ask } => {
                 // Nobody knows what became of the question. The next life has another incarnation.
-                if self.processes[place].phase == Phase::Acquiring && self.processes[place].waited_for.is_none() {
+                if self.processes[place].phase == Phase::Acquiring && self.processes[place].asks == ask {
                     if self.processes[place].draining { self.exit(place) } else { self.live(place) }
                 }
             }
@@ -366,6 +381,7 @@ impl World {
                 self.after(self.database.lease, place, What::RecoveryFailed);
             }
             Reply::Held { incarnation, left } if phase == Phase::Acquiring => {
+                self.processes[place].asks += 1; // this one has its answer
                 if self.past[place].contains(&incarnation) {
                     self.processes[place].before.push(incarnation); // a process that is certainly gone
                     self.after(0, place, What::Acquire);
@@ -512,7 +528,7 @@ impl World {
         self.tell(place, || format!("{what:?}"));
         match what {
             Fate::Start => {
-                if self.processes[place].phase == Phase::Down {
+                if self.processes[place].phase == Phase::Down && !self.lost[place] {
                     self.processes[place].epoch += 1;
                     self.processes[place].before.clear();
                     self.processes[place].draining = false;
@@ -520,8 +536,20 @@ impl World {
                 }
             }
             Fate::Crash => self.exit(place),
+            Fate::Lost => {
+                self.exit(place);
+                self.lost[place] = true;
+            }
             Fate::Pause(long) => {
                 self.processes[place].paused = true;
+                self.fate(long, place, Fate::Resume);
+            }
+            Fate::Freeze(long) => {
+                let Process { machine, .. } = self.processes[place];
+                let counted = machine.now(self.time + long).since(machine.now(self.time));
+                self.processes[place].paused = true;
+                let back = i64::try_from(counted.as_micros()).expect("short");
+                self.fate(long, place, Fate::ClockJumps(-back));
                 self.fate(long, place, Fate::Resume);
             }
             Fate::Resume => {

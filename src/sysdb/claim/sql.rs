@@ -48,6 +48,9 @@ RETURNING w.workflow_uuid, w.name, w.serialization, w.priority, w.created_at, w.
 /// $11 most PENDING rows or NULL, $12 most starts or NULL in $13 milliseconds; $14 a partition, and $15 to $17 the same
 /// for it.
 ///
+/// The outer limit cuts nothing off. It is for the planner, which can't know the budget, takes it for a tenth of the queue, and
+/// would join so many with the whole table.
+///
 /// Rides `idx_workflow_status_in_flight_v2` twice: the PENDING count, and the ENQUEUED rows in priority and age order; in
 /// a partition it is `idx_workflow_status_partition_dequeue_v3`. Starts ride `idx_workflow_status_rate_limited`.
 const CLAIM: &str = "
@@ -69,11 +72,13 @@ WITH {latest}, budget AS (
          AND queue_partition_key = $14::text AND started_at_epoch_ms > {now} - $17::bigint AND {application}) END
   )) AS rows
 ), pick AS (
-  SELECT workflow_uuid FROM {s}.workflow_status
-   WHERE {ours} AND {rows}
-   ORDER BY priority, created_at
-   LIMIT (SELECT rows FROM budget)
-   FOR UPDATE {wait}
+  SELECT workflow_uuid FROM (
+    SELECT workflow_uuid FROM {s}.workflow_status
+     WHERE {ours} AND {rows}
+     ORDER BY priority, created_at
+     LIMIT (SELECT rows FROM budget)
+     FOR UPDATE {wait}
+  ) AS locked LIMIT $9::bigint
 )";
 
 /// Distinct keys by a loose index scan: the smallest one greater than the last.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use fireflow_worker::postgres::embedded::{Data, Options, Server, locate};
 use fireflow_worker::postgres::{self, Error, Event, Listener, Settings, is_transient};
 use support::{TestDatabase, TestServer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -18,6 +19,38 @@ use tokio_util::sync::CancellationToken;
 
 fn settings(url: &str) -> Settings {
     Settings::new(url.parse().unwrap())
+}
+
+/// A server that goes away at that moment comes back: the worker must wait for it, and not end.
+#[tokio::test]
+async fn a_connection_that_breaks_while_its_session_is_set_up_is_worth_another_try() {
+    let database = TestDatabase::new().await;
+    let mut url: url::Url = database.url().parse().unwrap();
+    let server = format!("127.0.0.1:{}", url.port().unwrap());
+    let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    url.set_port(Some(proxy.local_addr().unwrap().port())).unwrap();
+    url.set_query(Some("sslmode=disable"));
+    tokio::spawn(async move {
+        let (client, _) = proxy.accept().await.unwrap();
+        let (mut client_in, mut client_out) = client.into_split();
+        let (mut server_in, mut server_out) = TcpStream::connect(server).await.unwrap().into_split();
+        let there = async {
+            let mut data = vec![0; 8192];
+            while let Ok(count @ 1..) = client_in.read(&mut data).await {
+                if data[..count].windows(21).any(|window| window == b"SET statement_timeout") {
+                    return;
+                }
+                server_out.write_all(&data[..count]).await.unwrap();
+            }
+        };
+        tokio::select! {
+            () = there => {}
+            _ = tokio::io::copy(&mut server_in, &mut client_out) => {}
+        }
+    });
+    let error = postgres::connect(&settings(url.as_str())).await.unwrap_err();
+    assert!(error.is_transient(), "{error}");
+    assert!(!error.to_string().contains("hook"), "{error}");
 }
 
 #[tokio::test]

@@ -65,13 +65,18 @@ impl Bench {
     }
 }
 
-const ENDED: &str = "SELECT count(*) FROM dbos.workflow_status WHERE status = 'SUCCESS'";
+/// Where there is little to read, however long the backlog.
+const ENDED: &str = "SELECT count(*) FROM dbos.workflow_output WHERE error IS NULL";
 
 /// So many rows wait. What is urgent is picked up at once, the rest goes on at its speed, and the worker's memory knows
 /// nothing of it.
 async fn backlog(rows: i32, ended: i64) {
     let bench = Bench::with(|_| vec![echo("echo")]).await;
     bench.enqueue_many("EX-", rows).await;
+    // As autovacuum does soon: it is with statistics that the planner may come to prefer reading everything.
+    bench.client.execute("ANALYZE", &[]).await;
+    let read = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'workflow_status'";
+    let read_before = bench.number(read).await;
     let worker = bench.worker("w1", &[("log.level", "info"), ("queue.worker_concurrency", "10")]).await;
     let began = Instant::now();
     bench.reaches(ENDED, ended).await;
@@ -90,16 +95,19 @@ async fn backlog(rows: i32, ended: i64) {
     }
     let (now, most) = memory(&worker);
     let rate = ended as f64 / took.as_secs_f64();
-    println!(
+    eprintln!(
         "backlog of {rows}: {rate:.0} executions/s over the first {ended}; the urgent ones ended within {longest:?}; \
          memory {} MiB, at most {} MiB",
         mib(now),
         mib(most)
     );
-    // The machine may be loaded; a claim that reads the whole backlog takes seconds each time.
+    // Sessions report what they read when they are idle, or end.
+    assert!(worker.stop().await.success());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let read = bench.number(read).await - read_before;
+    assert!(read < i64::from(rows) * 3, "{read} rows of the backlog of {rows} were read without an index");
     assert!(longest < Duration::from_secs(10), "{longest:?}");
     assert!(most < 200 * MIB, "{} MiB", mib(most));
-    assert!(worker.stop().await.success());
 }
 
 #[tokio::test]
@@ -140,7 +148,7 @@ async fn waiting(count: i32) {
     assert_eq!(bench.client.execute(sql, &[]).await, u64::try_from(count).unwrap() + 1);
     bench.reaches(ENDED, i64::from(count) + 1).await;
     let each = (after.saturating_sub(before)) / u64::try_from(count).unwrap();
-    println!(
+    eprintln!(
         "{count} waiting: all wait after {waits:?}, with {} KiB each; all ended {:?} after the signal; memory {} MiB, at most {} MiB",
         each / 1024,
         signalled.elapsed(),
@@ -181,7 +189,7 @@ async fn large_values(at_once: u64, bound: u64) {
                   WHERE md5(output::json #>> '{outputs,text}') IS DISTINCT FROM md5(repeat('x', 16 * 1024 * 1024 - 1000))";
     assert_eq!(bench.number(wrong).await, 0);
     let (now, most) = memory(&worker);
-    println!("{at_once} values of 16 MiB at once: memory {} MiB, at most {} MiB", mib(now), mib(most));
+    eprintln!("{at_once} values of 16 MiB at once: memory {} MiB, at most {} MiB", mib(now), mib(most));
     assert!(most < bound, "{} MiB", mib(most));
     assert!(worker.stop().await.success());
 }
@@ -215,13 +223,13 @@ async fn flood(messages: i64, commands: i64) {
     }
     let unread = "SELECT -count(*) FROM dbos.notifications WHERE topic = 'COMMAND' AND NOT consumed";
     bench.reaches(unread, 0).await;
-    println!("{} commands are read after {:?}", commands * 3, began.elapsed());
+    eprintln!("{} commands are read after {:?}", commands * 3, began.elapsed());
     bench.client.send("EX1", "COMMAND", json!("RESUME")).await;
     bench.reaches(unread, 0).await;
     bench.ledger.release("EX1");
     bench.client.until("EX1", "SUCCESS").await;
     let (_, most) = memory(&worker);
-    println!("flood of {messages} messages: memory {} MiB before, at most {} MiB", mib(before), mib(most));
+    eprintln!("flood of {messages} messages: memory {} MiB before, at most {} MiB", mib(before), mib(most));
     assert_eq!(bench.number("SELECT count(*) FROM dbos.notifications WHERE topic = 'NOBODY' AND consumed").await, 0);
     assert_eq!(bench.ledger.entries("EX1").await, 1);
     assert!(most < before + 40 * MIB, "{} MiB, after {}", mib(most), mib(before));
@@ -242,13 +250,13 @@ async fn a_large_flood_of_messages_takes_no_memory_and_stops_nothing() {
 /// The database takes no events for a while: the flow gets so far ahead, and then waits.
 #[tokio::test]
 async fn events_that_the_database_does_not_take_are_not_hoarded() {
-    const NODES: usize = 1_000;
+    const NODES: usize = 400;
     let mut flow = FlowBuilder::new("loud");
     for node in 0..NODES {
         flow = flow.node(
             &format!("n{node}"),
             "TextNode",
-            &[("text", json!("x".repeat(if node == 0 { 200_000 } else { 1 })))],
+            &[("text", json!("x".repeat(if node == 0 { 1_000_000 } else { 1 })))],
         );
         if node > 0 {
             flow = flow.edge((&format!("n{}", node - 1), "text"), (&format!("n{node}"), "text"));
@@ -285,7 +293,7 @@ async fn events_that_the_database_does_not_take_are_not_hoarded() {
     let events = bench.client.events("EX1").await;
     let all = "SELECT sum(octet_length(value))::bigint FROM dbos.streams WHERE workflow_uuid = 'EX1'";
     let all = u64::try_from(bench.number(all).await).unwrap();
-    println!(
+    eprintln!(
         "{} events of {} MiB: memory {} MiB before, {} MiB while the database took none, at most {} MiB",
         events.len(),
         mib(all),

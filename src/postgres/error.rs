@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::io;
 
-use deadpool_postgres::{PoolError, TimeoutType};
+use deadpool_postgres::{HookError, PoolError, TimeoutType};
 use tokio_postgres::error::SqlState;
 
 use super::connect::Target;
@@ -129,7 +129,10 @@ impl Error {
     pub fn of_pool(target: &Target, error: &PoolError, waited: std::time::Duration) -> Error {
         let target = target.clone();
         match error {
-            PoolError::Backend(error) => Error::of(&target, error),
+            // A connection may also break while its session is set up.
+            PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
+                Error::of(&target, error)
+            }
             PoolError::Timeout(TimeoutType::Wait) => Error::PoolExhausted { target, seconds: waited.as_secs() },
             PoolError::Timeout(_) => Error::Unreachable { target, why: "no answer in time".into() },
             other => Error::Other { target, why: other.to_string(), transient: false },

@@ -153,7 +153,7 @@ impl Walk {
     }
 
     fn comes_back(self) -> bool {
-        self.number % 2 == 0 || self.scene == Scene::Drain
+        self.number.is_multiple_of(2) || self.scene == Scene::Drain
     }
 
     fn settings(self) -> Vec<(&'static str, String)> {
@@ -246,7 +246,7 @@ impl Walk {
         let ran = before.iter().any(|(workflow, _, name, ..)| *workflow == id && name == "executeFlowAtomic");
         if self.scene != Scene::Family {
             let now = bench.ledger.entries(&id).await;
-            assert!(now <= 2 && now >= 1 && (!ran || now == entries), "{place}: {entries} entries, then {now}");
+            assert!((1..=2).contains(&now) && (!ran || now == entries), "{place}: {entries} entries, then {now}");
         }
         let events = bench.client.events(&id).await;
         let offsets: Vec<i32> = events.iter().map(|(offset, ..)| *offset).collect();

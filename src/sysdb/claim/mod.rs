@@ -165,9 +165,7 @@ impl SystemDatabase {
                 let transaction = client.build_transaction().isolation_level(isolation).start().await?;
                 failpoint!(ClaimBegun);
                 let rows = transaction.query(&statement, &parameters).await?;
-                if !rows.is_empty() {
-                    failpoint!(ClaimWritten);
-                }
+                failpoint!(ClaimWritten, when = !rows.is_empty());
                 // An empty claim has written nothing: no commit record, no transaction id spent.
                 if rows.is_empty() {
                     transaction.rollback().await?;
@@ -178,9 +176,7 @@ impl SystemDatabase {
             }
             None => client.query(&statement, &parameters).await?,
         };
-        if !rows.is_empty() {
-            failpoint!(ClaimCommitted);
-        }
+        failpoint!(ClaimCommitted, when = !rows.is_empty());
         claimed(&rows, claim.queue, &token)
     }
 
@@ -195,9 +191,7 @@ impl SystemDatabase {
         let client = self.client().await?;
         let statement = client.prepare_cached(&self.sql(&sql::claim_heads(&scope.suspects()))).await?;
         let rows = client.query(&statement, &parameters).await?;
-        if !rows.is_empty() {
-            failpoint!(ClaimCommitted);
-        }
+        failpoint!(ClaimCommitted, when = !rows.is_empty());
         claimed(&rows, queue, &token)
     }
 

@@ -192,7 +192,17 @@ async fn take_over(
     failpoint!(LeaseRegistering);
     let valid_until = leases.acquire(me, &registration).await?;
     failpoint!(LeaseRegistered);
-    let recovered = recovery.begin(me, predecessor.as_ref(), lost).await?;
+    // Nobody renews yet, and a lease that is given up now would have to end first.
+    let patience = Instant::now() + worker.lease / 4;
+    let recovered = loop {
+        match recovery.begin(me, predecessor.as_ref(), lost).await {
+            Err(error) if error.is_transient() && Instant::now() < patience => {
+                tracing::debug!(%error, "can't recover yet; trying again");
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+            recovered => break recovered?,
+        }
+    };
     tracing::info!(worker = me.id, recovered, "recovery sweep done");
     for queue in settings.queue.iter() {
         let others = database.sysdb.tokenless_executors(&queue.name).await?;

@@ -6,7 +6,7 @@
 //! `pause` (for ever) and `error`, where the place can fail.
 
 /// Mark a place, by the name of its [`Point`]. `failpoint!(Point)`, `failpoint!(Point, about = text)`, and with
-/// `error = value` where an asked-for error is returned.
+/// `error = value` where an asked-for error is returned, `when = condition` where not each time counts.
 #[cfg(feature = "failpoints")]
 macro_rules! failpoint {
     ($point:ident) => {
@@ -14,6 +14,11 @@ macro_rules! failpoint {
     };
     ($point:ident, about = $about:expr) => {
         _ = $crate::failpoint::reach($crate::failpoint::Point::$point, $about).await
+    };
+    ($point:ident, when = $when:expr) => {
+        if $when {
+            _ = $crate::failpoint::reach($crate::failpoint::Point::$point, "").await
+        }
     };
     ($point:ident, error = $error:expr) => {
         if $crate::failpoint::reach($crate::failpoint::Point::$point, "").await {

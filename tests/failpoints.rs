@@ -130,7 +130,8 @@ impl Walk {
             Scene::Orphan => self.leave(bench, &self.name("lost"), true).await,
             Scene::Own => self.leave(bench, &self.name("a"), true).await,
             Scene::Adopted => self.leave(bench, &self.name("sdk"), false).await,
-            Scene::Plain | Scene::Stranded | Scene::Family | Scene::Drain => {}
+            Scene::Stranded => self.leave(bench, &self.name("nobody"), false).await,
+            Scene::Plain | Scene::Family | Scene::Drain => {}
         }
     }
 
@@ -194,8 +195,10 @@ impl Walk {
                 worker.signal(Signal::TERM);
             }
             Scene::Stranded => {
-                // Its own, and under a token that it doesn't run.
-                bench.client.until(&id, "SUCCESS").await;
+                // From now on its own, and under a token that it doesn't run.
+                worker.says("serving").await;
+                let claimed = "UPDATE dbos.workflow_status SET executor_id = $2 WHERE workflow_uuid = $1";
+                assert_eq!(bench.client.execute(claimed, &[&id, &self.name("a")]).await, 1);
             }
             _ => {}
         }

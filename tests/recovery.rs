@@ -173,8 +173,14 @@ async fn a_row_that_can_t_be_moved_keeps_nobody_else() {
     for id in ["a", "bad", "z"] {
         left(client, id, "lost", &[]).await;
     }
+    // More than one statement takes.
+    let more =
+        "INSERT INTO dbos.workflow_status (workflow_uuid, status, name, queue_name, application_name, executor_id)
+                SELECT 'more-' || n, 'PENDING', 'executeFireFlow', 'nobody', 'fireflow-executor', 'lost'
+                  FROM generate_series(1, 1200) AS n";
+    client.execute(more, &[]).await;
     died(client, "lost", "running").await;
-    let worker = bench.worker("w1", &[("worker.lease", "2s")]).await;
+    let worker = bench.worker("w1", &[("worker.lease", "4s")]).await;
     let pending = "SELECT count(*) FROM dbos.workflow_status WHERE status = 'PENDING'";
     assert!(client.comes_true(pending, &[], 1).await);
     worker.says("can't be given back; the others are").await;
@@ -183,7 +189,7 @@ async fn a_row_that_can_t_be_moved_keeps_nobody_else() {
     left(client, "later", "lost", &[]).await;
     client.until("later", "ENQUEUED").await;
     assert_eq!(client.row("bad").await.unwrap().status, "PENDING");
-    assert_eq!(account(client).await.len(), 3);
+    assert_eq!(account(client).await.len(), 3 + 1200);
     assert!(worker.stop().await.success());
 }
 

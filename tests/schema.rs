@@ -319,8 +319,8 @@ async fn application_tables_are_made_once_with_any_prefix() {
     );
     assert!(app::missing(&client, &prefix, both).await.unwrap().is_empty());
     let indexes = "SELECT count(*) FROM pg_indexes WHERE schemaname = 'public'";
-    // Five primary keys and that of the record; 3 + 10 + 1 + 2 + 1 others, none lost to a name that was cut off.
-    assert_eq!(client.query_one(indexes, &[]).await.unwrap().get::<_, i64>(0), 23);
+    // Six primary keys and that of the record; 3 + 10 + 1 + 2 + 1 + 1 others, none lost to a name that was cut off.
+    assert_eq!(client.query_one(indexes, &[]).await.unwrap().get::<_, i64>(0), 25);
 
     let short: Prefix = "chaingraph_".parse().unwrap();
     assert_eq!(app::ensure(&mut client, &short, Part::Main).await.unwrap(), ["chaingraph_flows"]);

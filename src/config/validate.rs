@@ -73,7 +73,8 @@ pub(super) fn problems(settings: &Settings, sources: &Sources) -> Vec<Problem> {
     check.range("execution.flow_cache", execution.flow_cache as u64, 0, 100_000);
 
     check.range("recovery.max_crashes", recovery.max_crashes.into(), 2, 1_000_000);
-    let me = worker.id.clone().unwrap_or_else(|| crate::worker::Identity::of_this_process(None).id);
+    let host = || gethostname::gethostname().to_string_lossy().into_owned(); // the default id
+    let me = worker.id.clone().unwrap_or_else(host);
     for executor in &recovery.adopt_executors {
         check.name("recovery.adopt_executors", executor);
         check.that(*executor != me, "recovery.adopt_executors", || {

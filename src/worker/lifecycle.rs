@@ -194,7 +194,17 @@ async fn recover(
     predecessor: Option<&Predecessor>,
     before: &[uuid::Uuid],
 ) -> Result<(), StartError> {
-    let recovered = recovery.begin(me, predecessor, before).await?;
+    // The lease is kept meanwhile; one that were given up now would have to end first.
+    let patience = Instant::now() + settings.worker.lease / 4;
+    let recovered = loop {
+        match recovery.begin(me, predecessor, before).await {
+            Err(error) if error.is_transient() && Instant::now() < patience => {
+                tracing::debug!(%error, "can't recover yet; trying again");
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+            recovered => break recovered?,
+        }
+    };
     tracing::info!(worker = me.id, recovered, "recovery sweep done");
     for queue in settings.queue.iter() {
         let others = database.sysdb.tokenless_executors(&queue.name).await?;

@@ -32,6 +32,8 @@ const EVERY: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(1);
 /// A row that was refused is tried again after so long.
 const REFUSED: Duration = Duration::from_secs(60);
+/// The start spends so much time on what others left; nobody renews the lease meanwhile. The rest is for the rounds that follow.
+const AT_START: Duration = Duration::from_secs(1);
 /// Most refused rows that are remembered; with more, what comes after them waits until they are tried again.
 const REMEMBERED: usize = 10_000;
 
@@ -68,7 +70,8 @@ impl Recovery {
     }
 
     /// All that there is to recover before anything of the present life runs: what earlier lives of this worker left, what
-    /// the dead left, and who is a suspect now. `before` are the incarnations under which this process lost its lease. Gives
+    /// the dead left, as far as that is done soon, and who is a suspect now. `before` are the incarnations under which this
+    /// process lost its lease. Gives
     /// how many rows were moved.
     pub async fn begin(
         &self,
@@ -87,9 +90,9 @@ impl Recovery {
             host: predecessor.and_then(|it| it.host.as_deref()),
             reason: blame(me, predecessor),
         };
-        let own = self.all_of(earlier, &mut refused).await?;
+        let own = self.all_of(earlier, &mut refused, None).await?;
         failpoint!(RecoveryOwn);
-        Ok(own + self.sweep(me, &mut refused).await?)
+        Ok(own + self.sweep(me, &mut refused, Some(Instant::now() + AT_START)).await?)
     }
 
     /// Until `stop`.
@@ -104,7 +107,7 @@ impl Recovery {
                 () = stop.cancelled() => return,
             }
             let round = async {
-                self.sweep(&me, &mut refused).await?;
+                self.sweep(&me, &mut refused, None).await?;
                 self.stranded(&running).await
             };
             let outcome = tokio::select! {
@@ -128,8 +131,8 @@ impl Recovery {
         }
     }
 
-    /// Take what the dead left, and look whether there are suspects.
-    async fn sweep(&self, me: &Identity, refused: &mut Refused) -> Result<usize, SysdbError> {
+    /// Take what the dead left, until that time if one is given, and look whether there are suspects.
+    async fn sweep(&self, me: &Identity, refused: &mut Refused, until: Option<Instant>) -> Result<usize, SysdbError> {
         let mut moved = 0;
         failpoint!(RecoveryBefore, error = SysdbError::Pool(deadpool_postgres::PoolError::Closed));
         let expired = self.sysdb.expired(&self.accounts, &me.id).await?;
@@ -143,11 +146,11 @@ impl Recovery {
                     alive.push(worker.incarnation);
                 }
             }
-            moved += self.all_of(Dead::Expired { alive: &alive, gone: &gone }, refused).await?;
+            moved += self.all_of(Dead::Expired { alive: &alive, gone: &gone }, refused, until).await?;
         }
         failpoint!(RecoveryAfter);
         if !self.adopt.is_empty() {
-            moved += self.all_of(Dead::Adopted(&self.adopt), refused).await?;
+            moved += self.all_of(Dead::Adopted(&self.adopt), refused, until).await?;
             failpoint!(RecoveryAdopted);
         }
         self.suspects.are_there(self.sysdb.settle_accounts(&self.accounts).await?);
@@ -167,7 +170,7 @@ impl Recovery {
     }
 
     /// Batch by batch. A batch that is refused is taken row by row, and what is refused alone is left out.
-    async fn all_of(&self, dead: Dead<'_>, refused: &mut Refused) -> Result<usize, SysdbError> {
+    async fn all_of(&self, dead: Dead<'_>, refused: &mut Refused, until: Option<Instant>) -> Result<usize, SysdbError> {
         refused.retain(|_, since| since.elapsed() < REFUSED);
         let reconcile = Reconcile { accounts: &self.accounts, scope: &self.scope, worked: WORKED };
         let mut moved = 0;
@@ -183,7 +186,8 @@ impl Recovery {
             };
             self.tell(&taken);
             moved += taken.len();
-            if !SystemDatabase::is_full(taken.len() + refusals) || refused.len() >= REMEMBERED {
+            let late = until.is_some_and(|until| Instant::now() >= until);
+            if late || !SystemDatabase::is_full(taken.len() + refusals) || refused.len() >= REMEMBERED {
                 return Ok(moved);
             }
         }

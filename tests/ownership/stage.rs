@@ -25,7 +25,6 @@ pub const LIMIT: u32 = 2;
 
 /// An executor's connections and its writer.
 pub struct Executor {
-    pub pool: Pool,
     pub sysdb: SystemDatabase,
     pub writer: WriterHandle,
 }
@@ -49,12 +48,12 @@ impl Stage {
         let mut executors = Vec::new();
         for _ in 0..EXECUTORS {
             let pool = database.pool().await;
-            let sysdb = SystemDatabase::new(pool.clone(), "dbos".parse::<SchemaName>().unwrap());
+            let sysdb = SystemDatabase::new(pool, "dbos".parse::<SchemaName>().unwrap());
             let (notifier, notify) = Notifier::new(sysdb.clone(), stop.clone());
             let (writer, write) = Writer::new(sysdb.clone(), notifier);
             tokio::spawn(notify);
             tokio::spawn(write.run(stop.clone()));
-            executors.push(Executor { pool, sysdb, writer });
+            executors.push(Executor { sysdb, writer });
         }
         let client = database.pool().await;
         Stage { executors, client, cases: AtomicU32::new(0), stop, _database: database }

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use fireflow_worker::postgres::Pool;
 use fireflow_worker::sysdb::schema::{SchemaName, app, ensure};
 use fireflow_worker::sysdb::{
     Accounts, Append, Cause, Checkpoint, ChildStart, Claim, ClaimScope, Claimed, CommitError, Dead, EnqueueError,
@@ -64,7 +63,7 @@ async fn all_statements_hold_on_every_level_from_100_on() {
         assert_eq!(standing.shortfall().is_some(), level < 123);
         // What this worker has known since the step before, and what one knows that starts now.
         for (sysdb, who) in [(&sysdb, "old"), (&SystemDatabase::new(pool.clone(), SchemaName::default()), "new")] {
-            let play = Play { level, who, sysdb, writer: &writer, pool: &pool, sql: &client };
+            let play = Play { level, who, sysdb, writer: &writer, sql: &client };
             play.queues().await;
             play.versions().await;
             play.enqueue().await;
@@ -74,7 +73,7 @@ async fn all_statements_hold_on_every_level_from_100_on() {
         }
     }
     // And back, as after a failover to a server that hasn't got so far: the statement that fails makes it look again.
-    let play = Play { level: 108, who: "back", sysdb: &sysdb, writer: &writer, pool: &pool, sql: &client };
+    let play = Play { level: 108, who: "back", sysdb: &sysdb, writer: &writer, sql: &client };
     play.versions().await;
     let (id, key) = (play.id("main"), play.name("key"));
     sysdb.enqueue(&workflow(&id, &key, "[1]")).await.unwrap();
@@ -93,7 +92,6 @@ struct Play<'a> {
     who: &'a str,
     sysdb: &'a SystemDatabase,
     writer: &'a WriterHandle,
-    pool: &'a Pool,
     sql: &'a Client,
 }
 

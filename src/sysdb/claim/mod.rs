@@ -168,9 +168,7 @@ impl SystemDatabase {
                 self.fence.check()?;
                 failpoint!(ClaimBegun);
                 let rows = transaction.query(&statement, &parameters).await?;
-                if !rows.is_empty() {
-                    failpoint!(ClaimWritten);
-                }
+                failpoint!(ClaimWritten, when = !rows.is_empty());
                 // An empty claim has written nothing: no commit record, no transaction id spent.
                 if rows.is_empty() {
                     transaction.rollback().await?;
@@ -184,9 +182,7 @@ impl SystemDatabase {
                 client.query(&statement, &parameters).await?
             }
         };
-        if !rows.is_empty() {
-            failpoint!(ClaimCommitted);
-        }
+        failpoint!(ClaimCommitted, when = !rows.is_empty());
         claimed(&rows, claim.queue, &token)
     }
 
@@ -202,9 +198,7 @@ impl SystemDatabase {
         let statement = self.sql(&sql::claim_heads(&scope.suspects()));
         self.fence.check()?;
         let rows = client.query(&statement, &parameters).await?;
-        if !rows.is_empty() {
-            failpoint!(ClaimCommitted);
-        }
+        failpoint!(ClaimCommitted, when = !rows.is_empty());
         claimed(&rows, queue, &token)
     }
 

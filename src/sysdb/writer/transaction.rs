@@ -260,15 +260,9 @@ pub(super) async fn write(
     failpoint!(CheckpointWritten);
     let committed = transaction.commit().await;
     failpoint!(CheckpointCommitted);
-    if !writes.receives.is_empty() && !mail.is_empty() {
-        failpoint!(MessageCommitted);
-    }
-    if !writes.starts.is_empty() {
-        failpoint!(ChildCommitted);
-    }
-    if !writes.finishes.is_empty() {
-        failpoint!(OutcomeCommitted);
-    }
+    failpoint!(MessageCommitted, when = !writes.receives.is_empty() && !mail.is_empty());
+    failpoint!(ChildCommitted, when = !writes.starts.is_empty());
+    failpoint!(OutcomeCommitted, when = !writes.finishes.is_empty());
 
     let outcomes = batch
         .iter()
@@ -370,24 +364,16 @@ impl<'a> Columns<'a> {
         self.steps(sysdb, transaction).await?;
         failpoint!(CheckpointSteps);
         let mail = self.receives(sysdb, transaction).await?;
-        if !mail.is_empty() {
-            failpoint!(CheckpointReceives);
-        }
+        failpoint!(CheckpointReceives, when = !mail.is_empty());
         self.consumes(sysdb, transaction).await?;
-        if !self.consumes.is_empty() {
-            failpoint!(CheckpointConsumes);
-        }
+        failpoint!(CheckpointConsumes, when = !self.consumes.is_empty());
         // These go out together: one round trip for all of them.
         tokio::try_join!(self.appends(sysdb, transaction), self.application(transaction))?;
         failpoint!(CheckpointAppends);
         self.starts(sysdb, transaction).await?;
-        if !self.starts.is_empty() {
-            failpoint!(CheckpointStarts);
-        }
+        failpoint!(CheckpointStarts, when = !self.starts.is_empty());
         self.finishes(sysdb, transaction).await?;
-        if !self.finishes.is_empty() {
-            failpoint!(CheckpointFinishes);
-        }
+        failpoint!(CheckpointFinishes, when = !self.finishes.is_empty());
         Ok(mail)
     }
 

@@ -139,7 +139,8 @@ mod tests {
     async fn pair(limit: Duration) -> (Watched, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (watched, server) = tokio::join!(Watched::tcp(address, &Config::new(), Some(limit)), listener.accept());
+        let config = Config::new();
+        let (watched, server) = tokio::join!(Watched::tcp(address, &config, Some(limit)), listener.accept());
         (watched.unwrap(), server.unwrap().0)
     }
 

@@ -148,7 +148,6 @@ impl Drop for Mount {
 }
 
 #[tokio::test]
-#[expect(clippy::print_stderr, reason = "a test that can't be run says so")]
 async fn a_full_disk_pauses_executions_until_there_is_room() {
     let mount = match Mount::new("48m") {
         Ok(mount) => mount,

@@ -14,6 +14,8 @@ use support::{
     pgbouncer::{PgBouncer, connect, knows_prepared_statements},
     worker::{WorkerProcess, program},
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio_postgres::SimpleQueryMessage;
 
 const FOUND: &str = "a connection pooler in transaction mode stands before the database";
@@ -99,6 +101,17 @@ async fn mixed_load(bench: &Bench, url: &str, settings: &[(&str, &str)]) -> Stri
     said
 }
 
+/// What a worker's `/status` says.
+async fn status(worker: &WorkerProcess) -> String {
+    let said = worker.log();
+    let address = said.split("admin listener address=").nth(1).and_then(|rest| rest.split_whitespace().next());
+    let mut stream = TcpStream::connect(address.unwrap()).await.unwrap();
+    stream.write_all(b"GET /status HTTP/1.1\r\nhost: worker\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
 async fn ask(client: &tokio_postgres::Client, sql: &str) -> String {
     let answer = client.simple_query(sql).await.unwrap();
     let row = answer.iter().find_map(|message| match message {
@@ -138,7 +151,9 @@ async fn the_way_for_poolers_works_without_one_and_listens_to_nothing() {
     let settings = [("database.pooler", "transaction")];
     let said = mixed_load(&bench, &bench.database.url(), &settings).await;
     assert_eq!(said.matches(FOUND).count(), 4, "{said}");
-    let worker = bench.worker("w5", &settings).await;
+    let with_status = [settings[0], ("admin.enabled", "true"), ("admin.listen", "127.0.0.1:0")];
+    let worker = bench.worker("w5", &with_status).await;
+    assert!(status(&worker).await.contains(r#""pooler":"transaction""#));
     // The pool's, and the lease's, all of them as they were when they were made.
     let listening = "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database() AND query LIKE '%LISTEN \"%'";
     assert_eq!(bench.client.sql().query_one(listening, &[]).await.unwrap().get::<_, i64>(0), 0);
@@ -221,6 +236,40 @@ async fn the_commands_say_what_they_found_and_migrate_asks_for_the_server_itself
     assert!(said.contains("can't be brought forward through a connection pooler"), "{said}");
     let migrated = program(&older.url()).arg("migrate").output().await.unwrap();
     assert!(migrated.status.success(), "{migrated:?}");
+}
+
+/// The pooler tells its clients in words of its own that it lost a server.
+#[tokio::test]
+async fn nothing_is_lost_or_done_twice_when_the_pooler_loses_its_servers() {
+    let bench = bench().await;
+    let Some(pooler) = PgBouncer::start(&bench.database, "transaction", 3, "").await else { return };
+    let worker = WorkerProcess::start(&pooler.url(&bench.database), "w1", &[("queue.worker_concurrency", "10")]).await;
+    let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                 WHERE datname = current_database() AND application_name = 'fireflow-worker'";
+    for n in 0..60 {
+        bench.client.enqueue(&format!("EX{n}"), "echo", json!({"text": "hi"})).await;
+    }
+    let mut killed = 0;
+    for done in 1..=15 {
+        let reached =
+            format!("SELECT (count(*) >= {done})::int::bigint FROM dbos.workflow_status WHERE status = 'SUCCESS'");
+        assert!(bench.client.comes_true(&reached, &[], 1).await);
+        killed += bench.client.sql().query_one(kill, &[]).await.unwrap().get::<_, i64>(0);
+    }
+    assert!(killed >= 10, "{killed}");
+    bench.client.until_count("SUCCESS", 60).await;
+    let lost = worker.log().matches("a commit's outcome is unknown").count();
+    println!("{killed} connections of the pooler's were cut, {lost} of them at a COMMIT");
+    // Dense streams and each event once: no batch was written twice.
+    for n in 0..60 {
+        let events = bench.client.events(&format!("EX{n}")).await;
+        let kinds: Vec<&str> = events.iter().map(|(.., kind)| kind.as_str()).collect();
+        assert_eq!(kinds.iter().filter(|kind| **kind == "flow:completed").count(), 1, "{kinds:?}");
+        for (place, (offset, index, _)) in events.iter().enumerate() {
+            assert_eq!((usize::try_from(*offset).unwrap(), *index + 1), (place, i64::from(*offset)), "{events:?}");
+        }
+    }
+    assert!(worker.stop().await.success());
 }
 
 #[tokio::test]

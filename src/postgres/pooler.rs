@@ -50,6 +50,9 @@ impl Pooler {
     }
 }
 
+/// A process of a server: several servers behind one address may have the same numbers.
+const PROCESS: &str = "SELECT pg_backend_pid() || ' of ' || pg_postmaster_start_time()";
+
 /// Which of two connections is asked next. Each is asked before and after the other, and twice in a row: a pooler that gives its
 /// connections out in turn would else give each of ours the same one each time.
 const ORDER: [usize; 6] = [0, 1, 1, 0, 0, 1];
@@ -68,7 +71,7 @@ pub async fn detect(settings: &Settings) -> Result<Pooling, Error> {
     let clients = [first, second];
     let mut seen = [None, None];
     for turn in ORDER {
-        let process = ask(&clients[turn], "SELECT pg_backend_pid()", &target, limit).await?;
+        let process = ask(&clients[turn], PROCESS, &target, limit).await?;
         let known = seen[turn].get_or_insert_with(|| process.clone());
         if *known != process || seen[0] == seen[1] {
             transactions(&clients[turn], &target, limit).await?;

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use tokio_postgres::error::{DbError, Severity, SqlState};
+use tokio_postgres::error::{Severity, SqlState};
 
 use crate::failpoint::failpoint;
 use crate::postgres::{Parameter, Parameters, Session, Statements, Transaction};
@@ -275,17 +275,16 @@ pub(super) async fn write(
         })
         .collect();
     match committed {
-        Err(error) if error.as_db_error().and_then(DbError::parsed_severity).is_some_and(rolls_back) => {
-            Err(error.into())
-        }
+        Err(error) if error.as_db_error().is_some_and(|error| rolls_back(error.parsed_severity())) => Err(error.into()),
         committed => Ok((xid, outcomes, committed)),
     }
 }
 
 /// Whether an error of this severity, in answer to COMMIT, says that nothing was committed. One that ends the connection
-/// doesn't: a pooler sends it when it lost the server, and a server that is shut down while it waits for its standby.
-fn rolls_back(severity: Severity) -> bool {
-    !matches!(severity, Severity::Fatal | Severity::Panic)
+/// doesn't: a server sends it that is shut down while it waits for its standby, and a pooler that lost the server. PgBouncer's
+/// own errors lack the field that the severity is known by.
+fn rolls_back(severity: Option<Severity>) -> bool {
+    severity.is_some_and(|severity| !matches!(severity, Severity::Fatal | Severity::Panic))
 }
 
 async fn owned(
@@ -539,8 +538,9 @@ mod tests {
 
     #[test]
     fn an_error_that_ends_the_connection_leaves_the_commit_open() {
-        assert!(rolls_back(Severity::Error));
-        assert!(!rolls_back(Severity::Fatal), "as PgBouncer's `server conn crashed?`");
-        assert!(!rolls_back(Severity::Panic));
+        assert!(rolls_back(Some(Severity::Error)));
+        for severity in [Some(Severity::Fatal), Some(Severity::Panic), None] {
+            assert!(!rolls_back(severity), "{severity:?}");
+        }
     }
 }

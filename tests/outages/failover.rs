@@ -113,7 +113,13 @@ async fn a_commit_that_the_new_primary_never_got_is_made_there() {
     let ledger = Ledger::open(&other).await;
     client.store(&super::support::flows::FlowBuilder::new("held").get("hold", ledger.base()).build()).await;
     let wire = Wire::before(&pair.primary.url()).await;
-    let worker = WorkerProcess::start(&pair.url(wire.port()), "w1", &[("log.level", "info")]).await;
+    // The worker hears the new primary when the number is taken there, and not before.
+    let second = Wire::before(&pair.standby.url()).await;
+    let url =
+        format!("postgresql://postgres@127.0.0.1:{},127.0.0.1:{}/postgres?sslmode=disable", wire.port(), second.port());
+    let settings = [("log.level", "info"), ("database.connect_timeout", "1s")];
+    let worker = WorkerProcess::start(&url, "w1", &settings).await;
+    second.silence(true);
     client.enqueue("EX1", "held", json!({"hold": "/hold/EX1"})).await;
     ledger.entered("EX1", 1).await;
     client.until_event("EX1", "node:started").await;
@@ -134,6 +140,7 @@ async fn a_commit_that_the_new_primary_never_got_is_made_there() {
     pair.primary.crash();
     assert!(pair.sessions.1.query_one("SELECT pg_promote()", &[]).await.unwrap().get::<_, bool>(0));
     while pair.sessions.1.query_one(number, &[]).await.unwrap().get::<_, i64>(0) < lost {}
+    second.silence(false);
 
     let client = SqlClient::open_at(&pair.standby.url()).await;
     let row = client.until("EX1", "SUCCESS").await;

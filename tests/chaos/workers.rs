@@ -67,9 +67,8 @@ fn settings(signals: bool) -> String {
     )
 }
 
-// ---- Crashes in a row, of which there are many here, must not park an execution. If there is a setting for that besides
-// ---- `max_recovery_attempts`, it goes here: for instance "[recovery]\nmax_crashes = 1000000".
-const MORE_SETTINGS: &str = "";
+/// Crashes in a row, of which there are many here, must not park an execution.
+const MORE_SETTINGS: &str = "[recovery]\nmax_crashes = 1000000";
 
 /// One process, from its start to its end.
 #[derive(Clone, Debug)]

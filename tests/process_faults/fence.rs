@@ -26,6 +26,7 @@ fn scope() -> ClaimScope {
         class: "ExecutionWorkflows".into(),
         formats: vec!["portable_json".into()],
         max_input: 1 << 20,
+        accounts: None,
     }
 }
 

@@ -23,9 +23,12 @@ const RELEASE_STRANDED: &str = "
 UPDATE {s}.workflow_status
    SET status = 'ENQUEUED', owner_xid = NULL, started_at_epoch_ms = NULL, updated_at = {now},
        queue_name = COALESCE(NULLIF(queue_name, ''), '_dbos_internal_queue')
- WHERE status = 'PENDING' AND executor_id = $1
-   AND (application_name = $2 OR application_name IS NULL OR application_name = '')
-   AND owner_xid IS NOT NULL AND owner_xid <> ALL($3) AND started_at_epoch_ms < {now} - $4::bigint";
+ WHERE status = 'PENDING' AND workflow_uuid IN (
+       SELECT workflow_uuid FROM {s}.workflow_status
+        WHERE status = 'PENDING' AND executor_id = $1
+          AND (application_name = $2 OR application_name IS NULL OR application_name = '')
+          AND owner_xid IS NOT NULL AND owner_xid <> ALL($3) AND started_at_epoch_ms < {now} - $4::bigint
+          FOR UPDATE SKIP LOCKED)";
 
 /// $1 id, $2 token, $3 time of the claim.
 const DEAD_LETTER: &str = "

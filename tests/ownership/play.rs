@@ -293,7 +293,9 @@ pub async fn perform(case: &Case<'_>, call: &Call) -> Answer {
             let scope = case.scope(*dead);
             let accounts = Accounts::new(&"fireflow_".parse().unwrap(), u32::MAX);
             let reconcile = Reconcile { accounts: &accounts, scope: &scope, worked: "all" };
-            let earlier = Dead::Earlier { incarnation: None, host: None, reason: Some("it died") };
+            let present = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, scope.executor.as_bytes());
+            case.register(&scope.executor, present).await;
+            let earlier = Dead::Earlier { present, incarnation: None, host: None, reason: Some("it died") };
             let recover = async || {
                 let recovered = executors[*by].sysdb.reconcile(&reconcile, earlier, None, &[]).await?;
                 Ok(recovered.into_iter().map(|row| row.id).collect())

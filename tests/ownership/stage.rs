@@ -155,6 +155,13 @@ impl Case<'_> {
         self.execute(&[sql], &[&self.id(row), &queue, &application, &inputs]).await == Some(1)
     }
 
+    /// Let this incarnation have the worker's id.
+    pub async fn register(&self, worker: &str, incarnation: uuid::Uuid) {
+        let sql = "INSERT INTO fireflow_workers (id, incarnation, expires_at, state) VALUES ($1, $2, now(), 'running')
+                   ON CONFLICT (id) DO UPDATE SET incarnation = EXCLUDED.incarnation";
+        assert_eq!(self.execute(&[sql], &[&worker, &incarnation]).await, Some(1));
+    }
+
     pub async fn cancel(&self, row: usize) -> bool {
         let sql = "UPDATE dbos.workflow_status
                       SET status = 'CANCELLED', owner_xid = NULL, queue_name = NULL, deduplication_id = NULL,

@@ -63,7 +63,8 @@ async fn sessions_are_set_up_over_tcp_and_over_the_socket() {
             ("statement_timeout", "1min"),
             ("lock_timeout", "2s"),
             ("idle_in_transaction_session_timeout", "10s"),
-            ("plan_cache_mode", "force_custom_plan"),
+            ("plan_cache_mode", "force_generic_plan"),
+            ("enable_seqscan", "off"),
             ("TimeZone", "UTC"),
             ("application_name", "fireflow-worker"),
         ] {

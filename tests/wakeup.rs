@@ -28,7 +28,7 @@ async fn migrate(url: &str, arguments: &[&str]) -> Vec<String> {
 async fn migrate_makes_the_triggers_only_where_they_are_asked_for_and_once() {
     let bench = Bench::with(|_| vec![]).await;
     let url = bench.database.url();
-    let triggers = "SELECT string_agg(tgname, ' ' ORDER BY tgname) FROM pg_trigger WHERE NOT tgisinternal";
+    let triggers = "SELECT string_agg(tgname, ' ' ORDER BY tgname) FROM pg_trigger WHERE tgname LIKE 'fireflow%'";
     let there = async || bench.client.sql().query_one(triggers, &[]).await.unwrap().get::<_, Option<String>>(0);
     let output = program(&url).arg("migrate").output().await.unwrap();
     assert!(output.status.success());
@@ -48,6 +48,7 @@ async fn an_announced_enqueue_wakes_the_worker_whatever_brings_the_row() {
     let bench = Bench::with(|_| vec![echo("echo")]).await;
     migrate(&bench.database.url(), &[]).await;
     let worker = bench.worker("told", &[]).await;
+    worker.says("announcements are heard").await;
     let told = async |times: usize| worker.says_times(TOLD, times).await;
     bench.client.enqueue("one", "echo", json!({"text": "1"})).await;
     told(1).await;

@@ -111,10 +111,13 @@ impl Contender {
         }
         if self == Contender::Ours {
             let interval = format!("{}ms", poll.interval.as_millis());
+            // Its default is its own.
+            if poll.name != DEFAULT.name {
+                command.env("FIREFLOW__QUEUE__POLLING_INTERVAL", interval);
+            }
             for (key, value) in [
                 ("DATABASE__URL", url),
                 ("QUEUE__NAME", "bench"),
-                ("QUEUE__POLLING_INTERVAL", &interval),
                 ("QUEUE__WORKER_CONCURRENCY", &slots.to_string()),
                 ("WORKER__APPLICATION_NAME", "bench"),
                 ("WORKER__APPLICATION_VERSION", "1"),

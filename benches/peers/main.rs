@@ -3,6 +3,7 @@
 //!
 //!   --quick            a tenth of the rows, to see that it works
 //!   --only NAMES       ours, typescript, rust, python, with commas between them
+//!   --statements       which statements took the server's time
 //!   --measure NAMES    throughput, latency, idle, start, crash, flows, floors
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench prints, and stops at what must not be")]
 

@@ -108,6 +108,9 @@ pub async fn one_run(stage: &mut Stage, slots: u32, poll: Poll, pattern: &str, p
     tokio::time::sleep(Duration::from_millis(1_500)).await; // for statistics to come in
     let after = Meter::read(stage, &running).await;
     let each = count as f64;
+    if std::env::args().any(|argument| argument == "--statements") {
+        statements(stage, each).await;
+    }
     // Rows in the order of their ends: how fast the second half went.
     let half =
         "SELECT COALESCE(extract(epoch FROM max(at) - percentile_disc(0.5) WITHIN GROUP (ORDER BY at)), 0)::float8
@@ -124,6 +127,21 @@ pub async fn one_run(stage: &mut Stage, slots: u32, poll: Poll, pattern: &str, p
     figures.set("peak MiB", process::memory(running.pid()).0);
     running.kill().await;
     figures
+}
+
+/// The statements that took most of the server's time, to stderr: microseconds and calls a workflow.
+async fn statements(stage: &Stage, each: f64) {
+    let top = "SELECT total_exec_time * 1000, calls::float8, regexp_replace(left(query, 400), '\\s+', ' ', 'g')
+                 FROM pg_stat_statements ORDER BY total_exec_time DESC LIMIT 16";
+    for row in stage.sql.query(top, &[]).await.unwrap() {
+        let (time, calls, query): (f64, f64, String) = (row.get(0), row.get(1), row.get(2));
+        eprintln!(
+            "    {:7.1} µs {:6.3} calls  {}",
+            time / each,
+            calls / each,
+            query.chars().take(150).collect::<String>()
+        );
+    }
 }
 
 /// What was run goes, so that every run begins with the same history.

@@ -8,11 +8,11 @@ use super::url::DatabaseUrl;
 /// Whether the server may keep one plan for a prepared statement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PlanCache {
-    /// Plan each execution with the tables as they are now. A plan made while the tables were empty scans them
-    /// whole, and would be kept while they grow.
+    /// Keep one plan, whatever the tables hold: planning costs more than most of these statements do. A plan made while the
+    /// tables were empty would scan them whole, and be kept while they grow; so plans ride indexes, and join by them.
     #[default]
-    Replan,
-    /// Leave it to the server, which saves planning and may keep such a plan.
+    Keep,
+    /// Leave it to the server.
     Server,
 }
 
@@ -82,6 +82,11 @@ impl Settings {
         )
     }
 
+    /// For a single connection outside of the pool; behind a pooler it has no session.
+    pub(crate) fn single_setup(&self) -> Option<String> {
+        (self.pooling == Pooling::None).then(|| self.peer_setup())
+    }
+
     /// Statements for the start of each session. They are sent, and not given as start-up parameters, because
     /// connection poolers refuse those.
     pub(super) fn session_setup(&self) -> String {
@@ -90,14 +95,17 @@ impl Settings {
         let idle = self.idle_in_transaction_timeout.as_millis();
         let peer = self.peer_setup();
         let plan = match self.plan_cache {
-            PlanCache::Replan => "force_custom_plan",
-            PlanCache::Server => "auto",
+            PlanCache::Keep => {
+                "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off; \
+                 SET enable_mergejoin = off; SET jit = off"
+            }
+            PlanCache::Server => "SET plan_cache_mode = auto",
         };
         // Fireflow's timestamps have no time zone and mean UTC, and their columns default to now().
         format!(
             "SET statement_timeout = {statement}; SET lock_timeout = {lock}; \
              SET idle_in_transaction_session_timeout = {idle}; {peer}; \
-             SET plan_cache_mode = {plan}; SET TimeZone = 'UTC'"
+             {plan}; SET TimeZone = 'UTC'"
         )
     }
 }

@@ -67,6 +67,7 @@ impl SystemDatabase {
 
     /// A connection, while the fence is open; the schema's layout is known from then on.
     async fn client(&self) -> Result<Session, SysdbError> {
+        self.fence.check()?; // a connection may be long in coming
         let client = self.pool.get().await?;
         if self.standing.get().is_none() {
             self.look_by(&client).await?;

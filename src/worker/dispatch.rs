@@ -106,6 +106,7 @@ impl Dispatcher {
             let pause = match self.round(slots, &limits, internal).await {
                 Ok(Round::Full) => {
                     (contention, backoff, told) = (CONTENTION.0, BACKOFF.0, Telling::default());
+                    internal = self.work.take_internal();
                     self.slots.want_more(true);
                     continue;
                 }

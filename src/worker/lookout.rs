@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Database, limits::Limits, status::Status};
 use crate::{
-    postgres::Event,
+    postgres::{Event, Telling},
     sysdb::{ClaimScope, INTERNAL_QUEUE, Outlook, QUEUES, SysdbError, SystemDatabase},
 };
 
@@ -78,15 +78,18 @@ impl Lookout {
         let heard: HashMap<String, usize> =
             names.iter().enumerate().map(|(place, name)| (name.chars().take(ANNOUNCED).collect(), place)).collect();
         let (mut listening, mut deaf, mut announced) = (false, false, false);
+        let mut told = Telling::default();
         loop {
             let look = tokio::select! {
                 look = self.look(&names) => look,
                 () = stop.cancelled() => return,
             };
             match look {
-                Ok(now) => announced = now,
+                Ok(now) => (announced, told) = (now, Telling::default()),
                 Err(error) => {
-                    tracing::debug!(%error, "can't look for work; trying again");
+                    if told.is_due() {
+                        tracing::warn!(%error, "can't look for work; trying again");
+                    }
                     self.judge(&error);
                 }
             }
@@ -110,6 +113,7 @@ impl Lookout {
                         Ok(Event::Notified(_)) => {}
                         // Something may have been missed.
                         Ok(Event::Listening) => {
+                            tracing::debug!("announcements are heard");
                             listening = true;
                             break;
                         }
@@ -136,7 +140,7 @@ impl Lookout {
         let Outlook { queues, delayed, expired, read_only, announced, moved } = outlook;
         if read_only {
             self.database.forget_connections();
-            self.status.database_fails(&"the server takes no writes");
+            self.status.database_fails(&"the server takes no writes: it would be in a read-only transaction");
             return Ok(announced);
         }
         self.status.database_answers();

@@ -76,7 +76,7 @@ async fn a_flow_outlives_a_restart_of_the_database() {
     client.enqueue("EX1", "long", json!({"hold": "/hold/EX1"})).await;
     ledger.entered("EX1", 1).await;
     server.stop().await;
-    worker.says("can't claim").await;
+    worker.says("can't look for work").await;
     server.start().await;
     let client = SqlClient::open_at(&server.url).await;
     ledger.release("EX1");

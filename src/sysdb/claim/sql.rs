@@ -28,7 +28,9 @@ const OURS: &str = "status = 'ENQUEUED' AND queue_name = $1 AND CASE WHEN {appli
 /// Milliseconds at this moment, not at the transaction's start.
 const CLOCK: &str = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint";
 
-/// The rows in `pick` become ours. When they started is asked of the clock: a transaction may have begun before a row came
+/// The rows in `pick` become ours. They are locked, and were ENQUEUED when they were: saying so again would let the planner
+/// go through all that are, to find these. Whether there are steps is not asked by EXISTS, which the planner may answer out of
+/// all steps of all workflows. When they started is asked of the clock: a transaction may have begun before a row came
 /// that its snapshot sees.
 const TAKE: &str = "
 UPDATE {s}.workflow_status w
@@ -38,12 +40,12 @@ UPDATE {s}.workflow_status w
        started_at_epoch_ms = {clock}, updated_at = {clock},
        workflow_deadline_epoch_ms = COALESCE(w.workflow_deadline_epoch_ms, {now} + w.workflow_timeout_ms)
   FROM pick {join_inputs}
- WHERE w.workflow_uuid = pick.workflow_uuid AND w.status = 'ENQUEUED'
+ WHERE w.workflow_uuid = pick.workflow_uuid
 RETURNING w.workflow_uuid, w.name, w.serialization, w.priority, w.created_at, w.queue_partition_key,
           CASE WHEN octet_length({inputs}) <= $10::bigint THEN {inputs} END AS inputs,
           COALESCE(octet_length({inputs}), 0)::bigint AS inputs_size, {is_legacy} AS legacy,
           w.started_at_epoch_ms, w.recovery_attempts, w.workflow_deadline_epoch_ms, w.forked_from,
-          EXISTS (SELECT FROM {s}.operation_outputs o WHERE o.workflow_uuid = w.workflow_uuid) AS has_history";
+          (SELECT TRUE FROM {s}.operation_outputs o WHERE o.workflow_uuid = w.workflow_uuid LIMIT 1) IS NOT NULL AS has_history";
 
 /// $11 most PENDING rows or NULL, $12 most starts or NULL in $13 milliseconds; $14 a partition, and $15 to $17 the same
 /// for it.

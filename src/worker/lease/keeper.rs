@@ -309,5 +309,8 @@ async fn connect(settings: &postgres::Settings) -> Result<Link, String> {
     let driver = tokio::spawn(async {
         let _ = driver.await; // its client tells what went wrong
     });
+    if let Some(setup) = settings.single_setup() {
+        client.batch_execute(&setup).await.map_err(|error| error.to_string())?;
+    }
     Ok(Link { client, driver })
 }

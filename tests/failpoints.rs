@@ -84,8 +84,8 @@ struct Walk {
 fn walks() -> Vec<Walk> {
     let checkpoint = [Point::CheckpointBegun, Point::CheckpointWritten, Point::CheckpointCommitted];
     let first = ALL.iter().map(|point| (scene(*point), *point, 1));
-    let own = checkpoint.into_iter().flat_map(|point| (2..=5).map(move |time| (Scene::Plain, point, time)));
-    let family = [2, 4, 6].map(|time| (Scene::Family, Point::CheckpointCommitted, time));
+    let own = checkpoint.into_iter().flat_map(|point| (2..=3).map(move |time| (Scene::Plain, point, time)));
+    let family = [2, 3, 4].map(|time| (Scene::Family, Point::CheckpointCommitted, time));
     let all = first.chain(own).chain(family).enumerate();
     all.map(|(number, (scene, point, time))| Walk { number, scene, point, time }).collect()
 }

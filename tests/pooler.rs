@@ -256,7 +256,7 @@ async fn nothing_is_lost_or_done_twice_when_the_pooler_loses_its_servers() {
         assert!(bench.client.comes_true(&reached, &[], 1).await);
         killed += bench.client.sql().query_one(kill, &[]).await.unwrap().get::<_, i64>(0);
     }
-    assert!(killed >= 10, "{killed}");
+    assert!(killed >= 4, "{killed}");
     bench.client.until_count("SUCCESS", 60).await;
     let lost = worker.log().matches("a commit's outcome is unknown").count();
     println!("{killed} connections of the pooler's were cut, {lost} of them at a COMMIT");

@@ -129,8 +129,11 @@ async fn a_flood_on_one_queue_leaves_the_other_its_share_and_has_the_rest() {
     bench.entered("a", 4).await; // what b doesn't use is lent
     bench.flood("b", 0..10).await;
     // Half is b's: as a's end, b's come in their place, until each has two.
+    let b_waits = "waiting for a slot queue=\"b\"";
+    worker.says_times(b_waits, 1).await;
     bench.ledger.release("a-0");
     bench.entered("b", 1).await;
+    worker.says_times(b_waits, 2).await;
     bench.ledger.release("a-1");
     bench.entered("b", 2).await;
     // From here on each takes its own place.

@@ -39,7 +39,13 @@ where
 {
     let mut pause = BACKOFF.0;
     loop {
-        let error = match attempt().await {
+        // Also out of a question that nobody answers: a lost lease doesn't wait for it.
+        let answer = tokio::select! {
+            biased;
+            answer = attempt() => answer,
+            stop = control.stopped() => return Err(DurableError::Stopped(stop)),
+        };
+        let error = match answer {
             Err(error) if error.is_transient() => error,
             answer => return Ok(answer),
         };

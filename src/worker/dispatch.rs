@@ -92,9 +92,16 @@ impl Dispatcher {
         let mut changes = self.limits.clone();
         let mut told = Telling::default();
         loop {
-            let slots = tokio::select! {
-                slots = self.slots.take_free() => slots,
-                () = stop.cancelled() => return,
+            let mut free = std::pin::pin!(self.slots.take_free());
+            let slots = match free.as_mut().now_or_never() {
+                Some(slots) => slots,
+                None => {
+                    tracing::debug!(queue = self.queue, "waiting for a slot");
+                    tokio::select! {
+                        slots = free => slots,
+                        () = stop.cancelled() => return,
+                    }
+                }
             };
             let Some(limits) = changes.borrow_and_update().clone() else {
                 drop(slots);

@@ -193,6 +193,7 @@ fn delay() -> Json {
     let config = json!({"id": "duration", "key": "duration", "type": "number"});
     json!({"id": "slow", "metadata": {"name": "slow"}, "edges": [], "nodes": [{
         "id": "wait", "type": "SleepNode", "metadata": {"type": "SleepNode", "version": 1},
+        "systemPorts": {"execute": {"id": "__execute", "value": true}},
         "ports": [{"config": config, "value": 2000}], "schemaVersion": "v2"}]})
 }
 

@@ -57,3 +57,18 @@ where
         pause = (pause * 2).min(BACKOFF.1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::durable::Stop;
+
+    #[tokio::test]
+    async fn a_question_that_nobody_answers_ends_with_the_stop() {
+        let control = Control::default();
+        let unanswered = patiently(&control, std::future::pending::<Result<(), SysdbError>>);
+        let stop = async { control.stop(Stop::HandBack) };
+        let (answer, ()) = tokio::join!(unanswered, stop);
+        assert!(matches!(answer, Err(DurableError::Stopped(Stop::HandBack))));
+    }
+}

@@ -5,23 +5,12 @@
 mod support;
 
 use serde_json::{Value as Json, json};
-use support::{bench::Bench, flows::FlowBuilder, worker::WorkerProcess};
+use support::{bench::Bench, flows::family, worker::WorkerProcess};
 
 impl Bench {
     /// With the flow `family`: two events are emitted; on each of them a child is held by the ledger as `kids`.
     async fn new() -> Bench {
-        Bench::with(|ledger| {
-            let emitter = [("eventName", json!("work"))];
-            let family = FlowBuilder::new("family")
-                .node("first", "EventEmitterNode", &emitter)
-                .node("second", "EventEmitterNode", &emitter)
-                .node("listener", "EventListenerNodeV2", &emitter)
-                .get("hold", ledger)
-                .then("listener", "hold")
-                .output("reply", "hold", "response");
-            vec![family.build()]
-        })
-        .await
+        Bench::with(|ledger| vec![family(ledger)]).await
     }
 
     async fn begin(&self, children: i64) {

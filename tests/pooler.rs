@@ -10,7 +10,7 @@ use serde_json::json;
 use support::{
     TestDatabase,
     bench::Bench,
-    flows::{FlowBuilder, echo},
+    flows::{FlowBuilder, echo, family},
     pgbouncer::{PgBouncer, connect, knows_prepared_statements},
     worker::{WorkerProcess, program},
 };
@@ -22,16 +22,8 @@ const FOUND: &str = "a connection pooler in transaction mode stands before the d
 
 async fn bench() -> Bench {
     Bench::with(|ledger| {
-        let emitter = [("eventName", json!("work"))];
-        let family = FlowBuilder::new("family")
-            .node("first", "EventEmitterNode", &emitter)
-            .node("second", "EventEmitterNode", &emitter)
-            .node("listener", "EventListenerNodeV2", &emitter)
-            .get("hold", ledger)
-            .then("listener", "hold")
-            .output("reply", "hold", "response");
         let long = FlowBuilder::new("long").get("hold", ledger).output("reply", "hold", "response");
-        vec![echo("echo"), family.build(), long.build()]
+        vec![echo("echo"), family(ledger), long.build()]
     })
     .await
 }

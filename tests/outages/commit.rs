@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::support::{bench::Bench, flows::FlowBuilder, worker::WorkerProcess};
+use super::support::{bench::Bench, flows, worker::WorkerProcess};
 use super::wire::{Cut, Wire};
 
 /// By what a transaction of the writer is known.
@@ -14,17 +14,7 @@ const CLAIMS: &str = "SET status = 'PENDING'";
 
 /// `family` emits two events; on each a child is told to the ledger.
 async fn family() -> (Bench, Wire, WorkerProcess) {
-    let bench = Bench::with(|ledger| {
-        let emitter = [("eventName", json!("work"))];
-        let family = FlowBuilder::new("family")
-            .node("first", "EventEmitterNode", &emitter)
-            .node("second", "EventEmitterNode", &emitter)
-            .node("listener", "EventListenerNodeV2", &emitter)
-            .get("hold", ledger)
-            .then("listener", "hold");
-        vec![family.build()]
-    })
-    .await;
+    let bench = Bench::with(|ledger| vec![flows::family(ledger)]).await;
     bench.ledger.release_all();
     let wire = Wire::before(&bench.database.url()).await;
     let worker = WorkerProcess::start(wire.url(), "w1", &[("log.level", "info")]).await;

@@ -11,7 +11,7 @@ use super::support::{
     TestDatabase,
     bench::Bench,
     client::SqlClient,
-    flows::{FlowBuilder, echo},
+    flows::{echo, family},
     ledger::Ledger,
     worker::WorkerProcess,
 };
@@ -80,17 +80,7 @@ async fn a_table_that_is_locked_for_seconds_costs_these_seconds() {
 
 #[tokio::test]
 async fn the_smallest_pool_runs_everything_at_once_and_leaves_no_transaction_open() {
-    let bench = Bench::with(|ledger| {
-        let emitter = [("eventName", json!("work"))];
-        let family = FlowBuilder::new("family")
-            .node("first", "EventEmitterNode", &emitter)
-            .node("second", "EventEmitterNode", &emitter)
-            .node("listener", "EventListenerNodeV2", &emitter)
-            .get("hold", ledger)
-            .then("listener", "hold");
-        vec![family.build(), echo("echo")]
-    })
-    .await;
+    let bench = Bench::with(|ledger| vec![family(ledger), echo("echo")]).await;
     bench.ledger.release_all();
     let url = bench.database.url();
     let settings = [

@@ -114,3 +114,16 @@ pub fn reporting(id: &str, ledger: &str) -> Json {
 pub fn gated(execution: &str) -> Json {
     json!({"enter": format!("/gate/{execution}"), "leave": format!("/leave/{execution}")})
 }
+
+/// `family` emits two events; on each of them a child is held by the ledger at `hold`.
+pub fn family(ledger: &str) -> Json {
+    let emitter = [("eventName", json!("work"))];
+    FlowBuilder::new("family")
+        .node("first", "EventEmitterNode", &emitter)
+        .node("second", "EventEmitterNode", &emitter)
+        .node("listener", "EventListenerNodeV2", &emitter)
+        .get("hold", ledger)
+        .then("listener", "hold")
+        .output("reply", "hold", "response")
+        .build()
+}

@@ -151,18 +151,7 @@ impl Workflow {
         }))
     }
 
-    /// Record a step with its value, and with it rows of the application's tables.
-    pub async fn complete(
-        &mut self,
-        step: Step,
-        value: &Json,
-        rows: Vec<ApplicationWrite>,
-    ) -> Result<(), DurableError> {
-        self.complete_later(step, value, rows);
-        self.flush().await
-    }
-
-    /// As [`complete`](Workflow::complete), together with the next checkpoint: for what nobody has to see before.
+    /// Record a step with its value, and with it rows of the application's tables, together with the next checkpoint.
     pub fn complete_later(&mut self, step: Step, value: &Json, rows: Vec<ApplicationWrite>) {
         let step = step.record(Some(value.to_string()), None);
         let mut writes = vec![Write::Step(step)];

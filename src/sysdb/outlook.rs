@@ -30,6 +30,8 @@ pub struct QueueOutlook {
     pub registered: Option<QueueLimits>,
 }
 
+/// A queue that another application has registered is none of ours: names are unique over all of them.
+///
 /// $1 queues, $2 and $5 application, $3 schema, $4 and $6 to $8 as in claims.
 const OUTLOOK: &str = "
 WITH {latest}

@@ -4,9 +4,6 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use tokio_postgres::Row;
 
-use super::{SysdbError, SystemDatabase};
-use crate::postgres::Statements;
-
 /// Pauses between looks that a registered queue may ask for; what lies outside is brought inside.
 const POLLING: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(600));
 
@@ -86,23 +83,6 @@ impl QueueLimits {
         };
         let in_partition = |own: &PartitionLimits| none(own.concurrency, own.worker_concurrency, own.rate);
         none(self.concurrency, self.worker_concurrency, self.rate) || self.partition.as_ref().is_some_and(in_partition)
-    }
-}
-
-/// $1 queue, $2 application. A queue of another application is none of ours: names are unique over all of them.
-const REGISTERED: &str = "
-SELECT concurrency, worker_concurrency, rate_limit_max, rate_limit_period_sec, polling_interval_sec,
-       {partition_limits}, {by_flag} AS by_flag
-  FROM {s}.queues
- WHERE name = $1 AND {queue_is_ours}";
-
-impl SystemDatabase {
-    /// The limits under which a queue is registered; `None` when it isn't, or belongs to another application.
-    pub async fn registered_limits(&self, queue: &str, application: &str) -> Result<Option<QueueLimits>, SysdbError> {
-        let client = self.client().await?;
-        let statement = self.sql(REGISTERED);
-        let row = client.query_opt(&statement, &[&queue, &application]).await?;
-        Ok(row.as_ref().map(read).transpose()?)
     }
 }
 

@@ -345,7 +345,7 @@ impl Parts<'_> {
         for (queue, slots) in settings.queue.iter().zip(Slots::shared(total, &queues)) {
             let (limits, in_force) = QueueLimits::new(queue.clone(), slots.clone());
             let work = Work::default();
-            lanes.push(Lane { limits, work: work.clone(), interval: queue.polling_interval });
+            lanes.push(Lane { limits, work: work.clone() });
             let dispatcher = Dispatcher {
                 sysdb: sysdb.clone(),
                 scope: scope(settings, database, me, Suspicion::Avoided),

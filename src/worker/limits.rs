@@ -33,9 +33,9 @@ impl Limits {
         &self.queue.name
     }
 
-    /// The pause between looks that is in force.
-    pub fn polling_interval(&self) -> Option<Duration> {
-        self.in_force.borrow().as_ref().map(|limits| limits.polling_interval)
+    /// The pause between looks.
+    pub fn polling_interval(&self) -> Duration {
+        self.in_force.borrow().as_ref().map_or(self.queue.polling_interval, |limits| limits.polling_interval)
     }
 
     /// From now on these hold, if the configuration gives way to them.

@@ -55,8 +55,6 @@ impl Work {
 pub(super) struct Lane {
     pub limits: Limits,
     pub work: Work,
-    /// Looks no more often than this, unless the queue is registered with another interval.
-    pub interval: Duration,
 }
 
 /// Looks for all queues of the worker.
@@ -93,7 +91,7 @@ impl Lookout {
                     self.judge(&error);
                 }
             }
-            let asked = self.lanes.iter().map(|lane| lane.limits.polling_interval().unwrap_or(lane.interval)).min();
+            let asked = self.lanes.iter().map(|lane| lane.limits.polling_interval()).min();
             let asked = asked.unwrap_or(LONGEST).min(LONGEST);
             let pause = if announced && listening { LONGEST } else { asked };
             // Jitter, or a fleet that started together looks together.

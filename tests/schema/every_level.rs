@@ -6,8 +6,8 @@ use std::time::Duration;
 use fireflow_worker::sysdb::schema::{SchemaName, app, ensure};
 use fireflow_worker::sysdb::{
     Accounts, Append, Cause, Checkpoint, ChildStart, Claim, ClaimScope, Claimed, CommitError, Dead, EnqueueError,
-    Enqueued, Finish, NewWorkflow, Notifier, Owner, PartitionLimits, RateLimit, Receive, Reconcile, Registration, Rows,
-    StepRecord, Suspicion, SystemDatabase, Taken, WorkflowId, Write, Writer, WriterHandle,
+    Enqueued, Finish, NewWorkflow, Notifier, Owner, PartitionLimits, QueueLimits, RateLimit, Receive, Reconcile,
+    Registration, Rows, StepRecord, Suspicion, SystemDatabase, Taken, WorkflowId, Write, Writer, WriterHandle,
 };
 use serde_json::json;
 use tokio_postgres::Client;
@@ -130,6 +130,11 @@ impl Play<'_> {
         WorkflowId::new(self.name(what))
     }
 
+    async fn registered(&self, queue: &str) -> Option<QueueLimits> {
+        let mut outlook = self.sysdb.outlook(&self.scope(), &[queue.to_owned()]).await.unwrap();
+        outlook.queues.remove(0).registered
+    }
+
     fn scope(&self) -> ClaimScope {
         scope(&self.name("executor"), &self.name("v"))
     }
@@ -145,7 +150,7 @@ impl Play<'_> {
             "INSERT INTO dbos.queues (name, concurrency, worker_concurrency, rate_limit_max, rate_limit_period_sec,
                       partition_queue) VALUES ($1, 7, 3, 5, 2, true)";
         self.sql.execute(insert, &[&name]).await.unwrap();
-        let limits = self.sysdb.registered_limits(&name, APPLICATION).await.unwrap().unwrap();
+        let limits = self.registered(&name).await.unwrap();
         let rate = Some(RateLimit { max: 5, period: Duration::from_secs(2) });
         // The generation before the payload tables goes by the flag: its limits are those of each partition.
         if self.level < 109 {
@@ -161,15 +166,15 @@ impl Play<'_> {
                 .execute("UPDATE dbos.queues SET partition_concurrency = 2 WHERE name = $1", &[&name])
                 .await
                 .unwrap();
-            let limits = self.sysdb.registered_limits(&name, APPLICATION).await.unwrap().unwrap();
+            let limits = self.registered(&name).await.unwrap();
             assert_eq!((limits.concurrency, limits.partition.unwrap().concurrency), (Some(7), Some(2)));
         }
         if self.level >= 101 {
             let other = "UPDATE dbos.queues SET application_name = 'other' WHERE name = $1";
             self.sql.execute(other, &[&name]).await.unwrap();
-            assert_eq!(self.sysdb.registered_limits(&name, APPLICATION).await.unwrap(), None);
+            assert_eq!(self.registered(&name).await, None);
         }
-        assert_eq!(self.sysdb.registered_limits("none", APPLICATION).await.unwrap(), None);
+        assert_eq!(self.registered("none").await, None);
     }
 
     async fn versions(&self) {

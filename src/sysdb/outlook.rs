@@ -30,12 +30,13 @@ pub struct QueueOutlook {
     pub registered: Option<QueueLimits>,
 }
 
-/// A queue that another application has registered is none of ours: names are unique over all of them.
+/// A queue that another application has registered is none of ours: names are unique over all of them. Whether there are rows
+/// to claim is not asked by EXISTS, which the planner may answer by reading the backlogs of all queues.
 ///
 /// $1 queues, $2 and $5 application, $3 schema, $4 and $6 to $8 as in claims.
 const OUTLOOK: &str = "
 WITH {latest}
-SELECT EXISTS (SELECT FROM {s}.workflow_status WHERE {ours}) AS queued,
+SELECT (SELECT TRUE FROM {s}.workflow_status WHERE {ours} LIMIT 1) IS NOT NULL AS queued,
        asked.registered, asked.concurrency, asked.worker_concurrency, asked.rate_limit_max, asked.rate_limit_period_sec,
        asked.polling_interval_sec, asked.partition_concurrency, asked.partition_worker_concurrency,
        asked.partition_rate_limit_max, asked.partition_rate_limit_period_sec, asked.by_flag,

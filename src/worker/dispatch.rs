@@ -115,12 +115,14 @@ impl Dispatcher {
                     (contention, backoff, told) = (CONTENTION.0, BACKOFF.0, Telling::default());
                     internal = self.work.take_internal();
                     self.slots.want_more(true);
+                    self.work.is_plenty(true);
                     continue;
                 }
                 Ok(Round::Drained) => {
                     (contention, backoff, told) = (CONTENTION.0, BACKOFF.0, Telling::default());
                     internal = false;
                     self.slots.want_more(false);
+                    self.work.is_plenty(false);
                     QUIET
                 }
                 Ok(Round::Contended) => {
@@ -319,7 +321,8 @@ impl Starter {
             vec![Write::Application(self.executor.executions.failed(claimed.owner.id.as_str(), &failure.message))];
         writes.push(Write::Application(self.executor.versions.unpin(claimed.owner.id.as_str())));
         writes.push(Write::Finish(Finish { outcome: Err(error), legacy: claimed.legacy }));
-        if let Err(error) = self.writer.commit(Checkpoint { owner: claimed.owner.clone(), writes }).await {
+        let checkpoint = Checkpoint { owner: claimed.owner.clone(), writes: Arc::new(writes) };
+        if let Err(error) = self.writer.commit(checkpoint).await {
             tracing::error!(%error, "can't record the panic");
         }
     }

@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{Notify, broadcast, broadcast::error::RecvError};
@@ -33,6 +33,7 @@ const ANNOUNCED: usize = 200;
 pub(super) struct Work {
     wake: Arc<Notify>,
     internal: Arc<AtomicBool>,
+    plenty: Arc<AtomicBool>,
 }
 
 impl Work {
@@ -44,6 +45,11 @@ impl Work {
     /// Whether it may be on the internal queue; asked once.
     pub fn take_internal(&self) -> bool {
         self.internal.swap(false, Relaxed)
+    }
+
+    /// The last claim filled all slots: it need not be asked whether there is something.
+    pub fn is_plenty(&self, plenty: bool) {
+        self.plenty.store(plenty, Relaxed);
     }
 
     fn is_there(&self) {
@@ -97,9 +103,15 @@ impl Lookout {
             // Jitter, or a fleet that started together looks together.
             let pause = tokio::time::sleep(pause.mul_f64(rand::random_range(0.9..1.1)));
             let mut pause = std::pin::pin!(pause);
+            let looked = Instant::now();
             loop {
                 tokio::select! {
-                    () = &mut pause => break,
+                    () = &mut pause => {
+                        if looked.elapsed() >= LONGEST || !self.lanes.iter().all(|lane| lane.work.plenty.load(Relaxed)) {
+                            break;
+                        }
+                        pause.as_mut().reset(tokio::time::Instant::now() + asked);
+                    }
                     () = stop.cancelled() => return,
                     event = self.announcements.recv(), if !deaf => match event {
                         Ok(Event::Notified(told)) if &*told.channel == QUEUES => {

@@ -328,6 +328,7 @@ async fn a_flow_that_writes_after_its_cancel_is_stopped_by_the_write() {
     let worker = bench.worker("w1", &[]).await;
     bench.client.enqueue("EX1", "busy", gated("EX1")).await;
     bench.ledger.entered("EX1", 1).await;
+    bench.client.until_event("EX1", "node:started").await;
     bench.client.cancel("EX1").await;
     bench.ledger.release("EX1");
     assert!(bench.client.until_execution("EX1", "stopped").await.is_some());

@@ -58,9 +58,11 @@ fn scene(point: Point) -> Scene {
         Point::RecoveryStranded => Scene::Stranded,
         Point::ClaimBegun | Point::ClaimWritten | Point::ClaimCommitted | Point::FlowBegins => Scene::Plain,
         Point::ClaimParking | Point::ClaimParked => Scene::Parked,
-        Point::CheckpointBegun | Point::CheckpointLocked | Point::CheckpointSteps | Point::CheckpointAppends => {
-            Scene::Plain
-        }
+        Point::CheckpointBegun
+        | Point::CheckpointLocked
+        | Point::CheckpointSteps
+        | Point::CheckpointAppends
+        | Point::CheckpointRows => Scene::Plain,
         Point::CheckpointFinishes | Point::CheckpointWritten | Point::CheckpointCommitted => Scene::Plain,
         Point::OutcomeCommitted | Point::CheckpointAnswered => Scene::Plain,
         Point::CheckpointReceives | Point::MessageCommitted => Scene::Signal,

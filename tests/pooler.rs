@@ -307,9 +307,28 @@ async fn a_value_of_each_type_arrives_prepared_and_unprepared() {
         client.execute(insert, &[&0_i32]).await.unwrap();
         let transaction = client.transaction().await.unwrap();
         let first = "INSERT INTO sent (number) SELECT $1";
-        transaction.execute_all(&[(first, &[&1_i32]), (insert, &[&2_i32])]).await.unwrap();
+        transaction.prepare(first, &[&1_i32]).await.unwrap();
+        let both =
+            async { tokio::try_join!(transaction.execute(first, &[&1_i32]), transaction.execute(insert, &[&2_i32])) };
+        assert_eq!(both.await.unwrap(), (1, 1));
         transaction.commit().await.unwrap();
         let rows = client.query("SELECT number FROM sent ORDER BY place", &[]).await.unwrap();
         assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<i32>>(), [0, 1, 2]);
+
+        // One that is dropped, or whose first statement fails, leaves nothing behind and nothing open.
+        let isolation = Some(tokio_postgres::IsolationLevel::Serializable);
+        let returning = "INSERT INTO sent (number) VALUES ($1) RETURNING current_setting('transaction_isolation')";
+        let (transaction, rows) = client.transaction_with(isolation, returning, &[&3_i32]).await.unwrap();
+        assert_eq!(rows[0].get::<_, &str>(0), "serializable");
+        drop(transaction);
+        assert!(client.transaction_with(None, "SELECT 1 / $1::int", &[&0_i32]).await.is_err());
+        let began = client.transaction_with(None, insert, &[&4_i32]);
+        assert!(futures_util::FutureExt::now_or_never(began).is_none(), "it is under way, and nobody waits for it");
+        let row =
+            client.query_one("SELECT count(*), pg_current_xact_id_if_assigned() IS NULL FROM sent", &[]).await.unwrap();
+        assert_eq!((row.get::<_, i64>(0), row.get::<_, bool>(1)), (3, true));
+        let (transaction, _) = client.transaction_with(None, insert, &[&5_i32]).await.unwrap();
+        transaction.commit().await.unwrap();
+        assert_eq!(client.query_one("SELECT count(*) FROM sent", &[]).await.unwrap().get::<_, i64>(0), 4);
     }
 }

@@ -215,7 +215,7 @@ impl Workflow {
     /// The step has no more to append: what the appender has yet to write goes with the next checkpoint.
     pub fn retire(&mut self, appender: Appender) {
         let since = std::mem::replace(&mut self.pending, appender.pending);
-        self.pending.0.extend(since.0);
+        self.pending.append(since);
     }
 
     /// Wait for a message on `topic`, for at most `timeout` from the first time that this workflow waited, over all its
@@ -410,15 +410,29 @@ impl Workflow {
 
 /// Writes that are checkpoints of their own by what they mean, and wait to go in one: nobody has to see them apart.
 #[derive(Debug, Default)]
-struct Pending(Vec<Vec<Write>>);
+struct Pending {
+    writes: Vec<Write>,
+    /// Where each of them ends.
+    ends: Vec<usize>,
+}
 
 impl Pending {
     fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.writes.is_empty()
     }
 
-    fn push(&mut self, writes: Vec<Write>) {
-        self.0.push(writes);
+    fn push(&mut self, writes: impl IntoIterator<Item = Write>) {
+        let before = self.writes.len();
+        self.writes.extend(writes);
+        if self.writes.len() > before {
+            self.ends.push(self.writes.len());
+        }
+    }
+
+    fn append(&mut self, later: Pending) {
+        let before = self.writes.len();
+        self.writes.extend(later.writes);
+        self.ends.extend(later.ends.into_iter().map(|end| before + end));
     }
 
     /// With these writes, which come last. Where the database refuses one of them, they go one after the other, up to the
@@ -430,20 +444,20 @@ impl Pending {
         writer: &WriterHandle,
         control: &Control,
     ) -> Result<Option<Message>, DurableError> {
-        if !writes.is_empty() {
-            self.push(writes);
-        }
-        let checkpoint = |writes: Vec<Write>| Checkpoint { owner: owner.clone(), writes };
-        if self.0.len() < 2 {
-            return commit(writer, control, checkpoint(self.0.pop().unwrap_or_default())).await;
-        }
-        match commit(writer, control, checkpoint(self.0.iter().flatten().cloned().collect())).await {
-            Err(DurableError::Commit(CommitError::Refused(_) | CommitError::Nondeterminism { .. })) => {}
+        self.push(writes);
+        let writes = Arc::new(self.writes);
+        let checkpoint = |writes: Arc<Vec<Write>>| Checkpoint { owner: owner.clone(), writes };
+        match commit(writer, control, checkpoint(writes.clone())).await {
+            Err(DurableError::Commit(CommitError::Refused(_) | CommitError::Nondeterminism { .. }))
+                if self.ends.len() > 1 => {}
             answer => return answer,
         }
         let mut message = None;
-        for writes in self.0 {
-            message = commit(writer, control, checkpoint(writes)).await?;
+        let mut begin = 0;
+        for end in self.ends {
+            let part = writes.get(begin..end).unwrap_or_default().to_vec();
+            message = commit(writer, control, checkpoint(Arc::new(part))).await?;
+            begin = end;
         }
         Ok(message)
     }

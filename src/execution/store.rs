@@ -50,10 +50,8 @@ pub struct ExecutionStore {
     pool: Pool,
     asked: Arc<Gather<(String, String), Option<ExecutionRow>>>,
     select: Arc<str>,
-    insert: Arc<str>,
-    running: Arc<str>,
+    lived: Arc<str>,
     moved: Arc<str>,
-    ended: Arc<str>,
     reopened: Arc<str>,
 }
 
@@ -73,24 +71,35 @@ impl ExecutionStore {
                         COALESCE(external_events, '[]') AS external_events,
                         (SELECT p.hash FROM {pins} p WHERE p.workflow_id = asked.workflow) AS pinned
                    FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked(id, workflow, place)
-                   LEFT JOIN {table} e ON e.id = asked.id ORDER BY asked.place"
+                   LEFT JOIN LATERAL (SELECT * FROM {table} WHERE id = asked.id LIMIT 1) e ON TRUE ORDER BY asked.place"
             )
             .into(),
-            insert: format!(
-                "INSERT INTO {table} (id, flow_id, owner_id, root_execution_id, parent_execution_id, status, created_at,
-                        updated_at, execution_depth, options, integration, external_events, failure_count)
-                 SELECT r.id, r.flow_id, r.owner_id, r.root, r.parent, 'created', {now}, {now}, r.depth, r.options,
+            // What happened to a row in one transaction, told in one row: it was created if it has a flow, started, ended. What
+            // the server has stopped stays stopped. The array is for a plan that was made while the table was small: without
+            // it, that one goes through all rows.
+            lived: format!(
+                "WITH r AS (SELECT * FROM jsonb_to_recordset($1) AS r(id text, flow_id text, owner_id text, root text, parent text,
+                        depth integer, options jsonb, integration jsonb, external_events jsonb, status text, started boolean,
+                        ended boolean, error text)),
+                 made AS (INSERT INTO {table} AS e (id, flow_id, owner_id, root_execution_id, parent_execution_id, status,
+                        created_at, updated_at, started_at, completed_at, error_message, execution_depth, options,
+                        integration, external_events, failure_count)
+                 SELECT r.id, r.flow_id, r.owner_id, r.root, r.parent, COALESCE(r.status, 'created'), {now}, {now},
+                        CASE WHEN r.started THEN {now} END, CASE WHEN r.ended THEN {now} END, r.error, r.depth, r.options,
                         r.integration, r.external_events, 0
-                   FROM jsonb_to_recordset($1) AS r(id text, flow_id text, owner_id text, root text, parent text,
-                        depth integer, options jsonb, integration jsonb, external_events jsonb)
-                 ON CONFLICT (id) DO NOTHING"
-            )
-            .into(),
-            // What the server has stopped stays stopped.
-            running: format!(
-                "UPDATE {table} e SET status = 'running', started_at = {now}, updated_at = {now}
-                   FROM jsonb_to_recordset($1) AS r(id text)
-                  WHERE e.id = r.id AND e.status NOT IN ('completed', 'failed', 'stopped')"
+                   FROM r WHERE r.flow_id IS NOT NULL
+                 ON CONFLICT (id) DO UPDATE SET status = EXCLUDED.status,
+                        started_at = COALESCE(EXCLUDED.started_at, e.started_at),
+                        completed_at = COALESCE(EXCLUDED.completed_at, e.completed_at),
+                        error_message = CASE WHEN EXCLUDED.completed_at IS NULL THEN e.error_message ELSE EXCLUDED.error_message END,
+                        updated_at = EXCLUDED.updated_at
+                  WHERE EXCLUDED.status <> 'created' AND e.status NOT IN ('completed', 'failed', 'stopped'))
+                 UPDATE {table} e SET status = r.status, updated_at = {now},
+                        started_at = CASE WHEN r.started THEN {now} ELSE e.started_at END,
+                        completed_at = CASE WHEN r.ended THEN {now} ELSE e.completed_at END,
+                        error_message = CASE WHEN r.ended THEN r.error ELSE e.error_message END
+                   FROM r WHERE r.flow_id IS NULL AND e.id = r.id AND e.id = ANY (ARRAY(SELECT id FROM r WHERE flow_id IS NULL))
+                    AND e.status NOT IN ('completed', 'failed', 'stopped')"
             )
             .into(),
             // Between running and paused, and from nowhere else.
@@ -98,12 +107,6 @@ impl ExecutionStore {
                 "UPDATE {table} e SET status = r.status, updated_at = {now}
                    FROM jsonb_to_recordset($1) AS r(id text, status text, was text)
                   WHERE e.id = r.id AND e.status = r.was"
-            )
-            .into(),
-            ended: format!(
-                "UPDATE {table} e SET status = r.status, error_message = r.error, completed_at = {now}, updated_at = {now}
-                   FROM jsonb_to_recordset($1) AS r(id text, status text, error text)
-                  WHERE e.id = r.id AND e.status NOT IN ('completed', 'failed', 'stopped')"
             )
             .into(),
             reopened: format!(
@@ -137,34 +140,34 @@ impl ExecutionStore {
             "parent": row.parent_execution_id, "depth": row.depth, "options": row.options,
             "integration": row.integration, "external_events": row.external_events,
         });
-        ApplicationWrite { statement: self.insert.clone(), row }
+        self.lived(row)
     }
 
     /// Back to running, or to created when it never ran: its workflow was resumed.
     pub fn reopened(&self, id: &str) -> ApplicationWrite {
-        ApplicationWrite { statement: self.reopened.clone(), row: json!({"id": id}) }
+        ApplicationWrite { statement: self.reopened.clone(), row: json!({"id": id}), merges: false }
     }
 
     /// Status running.
     pub fn running(&self, id: &str) -> ApplicationWrite {
-        ApplicationWrite { statement: self.running.clone(), row: json!({"id": id}) }
+        self.lived(json!({"id": id, "status": "running", "started": true}))
     }
 
     /// Running → paused.
     pub fn paused(&self, id: &str) -> ApplicationWrite {
         let row = json!({"id": id, "status": "paused", "was": "running"});
-        ApplicationWrite { statement: self.moved.clone(), row }
+        ApplicationWrite { statement: self.moved.clone(), row, merges: false }
     }
 
     /// Paused → running.
     pub fn resumed(&self, id: &str) -> ApplicationWrite {
         let row = json!({"id": id, "status": "running", "was": "paused"});
-        ApplicationWrite { statement: self.moved.clone(), row }
+        ApplicationWrite { statement: self.moved.clone(), row, merges: false }
     }
 
     /// Status completed.
     pub fn completed(&self, id: &str) -> ApplicationWrite {
-        ApplicationWrite { statement: self.ended.clone(), row: json!({"id": id, "status": "completed"}) }
+        self.lived(json!({"id": id, "status": "completed", "ended": true}))
     }
 
     /// Status failed, with the error's text.
@@ -179,7 +182,11 @@ impl ExecutionStore {
 
     fn ended(&self, id: &str, status: &str, error: &str) -> ApplicationWrite {
         let error = error.replace('\0', "\u{fffd}"); // PostgreSQL's text has no NUL
-        ApplicationWrite { statement: self.ended.clone(), row: json!({"id": id, "status": status, "error": error}) }
+        self.lived(json!({"id": id, "status": status, "ended": true, "error": error}))
+    }
+
+    fn lived(&self, row: Json) -> ApplicationWrite {
+        ApplicationWrite { statement: self.lived.clone(), row, merges: true }
     }
 }
 

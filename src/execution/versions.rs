@@ -38,8 +38,7 @@ pub struct FlowVersions {
     contents: String,
     pins: String,
     insert_content: Arc<str>,
-    insert_pin: Arc<str>,
-    delete_pin: Arc<str>,
+    pin: Arc<str>,
     /// Contents that are stored, and since when that is known.
     stored: Arc<Mutex<HashMap<Arc<str>, Instant>>>,
 }
@@ -66,14 +65,12 @@ impl FlowVersions {
                  ON CONFLICT (hash) DO UPDATE SET used_at = now() WHERE c.used_at < now() - interval '1 minute'"
             )
             .into(),
-            insert_pin: format!(
-                "INSERT INTO {pins} (workflow_id, hash)
-                 SELECT DISTINCT ON (r.id) r.id, r.hash FROM jsonb_to_recordset($1) AS r(id text, hash text) ORDER BY r.id
+            // A workflow that begins and ends in one transaction needs no pin.
+            pin: format!(
+                "WITH r AS (SELECT * FROM jsonb_to_recordset($1) AS r(id text, hash text)),
+                 gone AS (DELETE FROM {pins} WHERE workflow_id = ANY (ARRAY(SELECT id FROM r WHERE hash IS NULL)))
+                 INSERT INTO {pins} (workflow_id, hash) SELECT r.id, r.hash FROM r WHERE r.hash IS NOT NULL ORDER BY r.id
                  ON CONFLICT (workflow_id) DO UPDATE SET hash = EXCLUDED.hash, pinned_at = now()"
-            )
-            .into(),
-            delete_pin: format!(
-                "DELETE FROM {pins} p USING jsonb_to_recordset($1) AS r(id text) WHERE p.workflow_id = r.id"
             )
             .into(),
             pool,
@@ -92,14 +89,14 @@ impl FlowVersions {
             let row = json!({
                 "hash": &*flow.hash, "flow_id": &*flow.id, "version": flow.version, "data": &*flow.document,
             });
-            writes.push(ApplicationWrite { statement: self.insert_content.clone(), row });
+            writes.push(ApplicationWrite { statement: self.insert_content.clone(), row, merges: false });
         }
         writes
     }
 
     /// As [`pin`](FlowVersions::pin), where the content is stored for certain: its parent has a pin.
     pub fn pin_stored(&self, workflow: &str, flow: &StoredFlow) -> ApplicationWrite {
-        ApplicationWrite { statement: self.insert_pin.clone(), row: json!({"id": workflow, "hash": &*flow.hash}) }
+        self.pinned(json!({"id": workflow, "hash": &*flow.hash}))
     }
 
     /// The checkpoint that was begun at `began` is durable.
@@ -126,7 +123,11 @@ impl FlowVersions {
 
     /// What the last checkpoint of a workflow writes.
     pub fn unpin(&self, workflow: &str) -> ApplicationWrite {
-        ApplicationWrite { statement: self.delete_pin.clone(), row: json!({"id": workflow}) }
+        self.pinned(json!({"id": workflow, "hash": null}))
+    }
+
+    fn pinned(&self, row: serde_json::Value) -> ApplicationWrite {
+        ApplicationWrite { statement: self.pin.clone(), row, merges: true }
     }
 
     /// A content by its hash; `None` when it is gone.

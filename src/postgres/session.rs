@@ -9,8 +9,9 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use deadpool_postgres::{ClientWrapper, Object, PoolError};
+use futures_util::FutureExt as _;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::{Json, ToSql, Type};
 use tokio_postgres::{Client, Error, IsolationLevel, Row};
 
 use super::pooler::Pooling;
@@ -47,6 +48,10 @@ types! {
     String: TEXT, TEXT_ARRAY;
     uuid::Uuid: UUID, UUID_ARRAY;
     serde_json::Value: JSONB, JSONB_ARRAY;
+}
+
+impl<T> SqlType for Json<T> {
+    const TYPE: Type = Type::JSONB;
 }
 
 impl<T: SqlType + ?Sized> SqlType for &T {
@@ -229,7 +234,7 @@ macro_rules! by_pooling {
 }
 
 by_pooling!(Session, client);
-by_pooling!(Transaction<'_>, inner);
+by_pooling!(Transaction<'_>, client);
 
 /// A pool of connections to one database. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -305,16 +310,34 @@ impl Session {
     /// # Errors
     /// Those of the server and of the connection.
     pub async fn transaction(&mut self) -> Result<Transaction<'_>, Error> {
-        Ok(Transaction { inner: self.client.transaction().await?, pooling: self.pooling })
+        let transaction = self.opened();
+        transaction.client.batch_execute(begin(None)).await?;
+        Ok(transaction)
     }
 
-    /// As [`transaction`](Session::transaction), with this isolation.
+    /// Begin a transaction with this isolation, else the session's own, and run its first statement: one round trip for both.
     ///
     /// # Errors
     /// Those of the server and of the connection.
-    pub async fn transaction_at(&mut self, isolation: IsolationLevel) -> Result<Transaction<'_>, Error> {
-        let inner = self.client.build_transaction().isolation_level(isolation).start().await?;
-        Ok(Transaction { inner, pooling: self.pooling })
+    pub async fn transaction_with(
+        &mut self,
+        isolation: Option<IsolationLevel>,
+        sql: &str,
+        parameters: &Parameters<'_>,
+    ) -> Result<(Transaction<'_>, Vec<Row>), Error> {
+        let transaction = self.opened();
+        transaction.prepare(sql, parameters).await?;
+        // Polled in order, so they are sent in order.
+        let both = async {
+            tokio::try_join!(transaction.client.batch_execute(begin(isolation)), transaction.query(sql, parameters))
+        };
+        let ((), rows) = both.await?;
+        Ok((transaction, rows))
+    }
+
+    /// Open before BEGIN is sent: whoever gives up waiting for its answer leaves no transaction behind.
+    fn opened(&mut self) -> Transaction<'_> {
+        Transaction { client: &self.client, pooling: self.pooling, open: true }
     }
 
     /// Take it from its pool for good: it is closed when it is dropped.
@@ -347,28 +370,32 @@ impl DerefMut for Session {
     }
 }
 
+fn begin(isolation: Option<IsolationLevel>) -> &'static str {
+    match isolation {
+        None => "BEGIN",
+        Some(IsolationLevel::RepeatableRead) => "BEGIN ISOLATION LEVEL REPEATABLE READ",
+        Some(IsolationLevel::Serializable) => "BEGIN ISOLATION LEVEL SERIALIZABLE",
+        Some(_) => "BEGIN ISOLATION LEVEL READ COMMITTED", // as PostgreSQL takes READ UNCOMMITTED
+    }
+}
+
 /// A transaction of a [`Session`]; it is rolled back when it is dropped.
 pub struct Transaction<'a> {
-    inner: deadpool_postgres::Transaction<'a>,
+    client: &'a ClientWrapper,
     pooling: Pooling,
+    open: bool,
 }
 
 impl Transaction<'_> {
-    /// Send statements that give no rows in one go, to be run in this order.
+    /// Where statements are prepared at all, this one is: then it is sent as soon as it is polled.
     ///
     /// # Errors
-    /// As [`Statements::query`]; then none of them counts.
+    /// As [`Statements::query`].
     #[expect(clippy::disallowed_methods, reason = "the one place that prepares statements")]
-    pub async fn execute_all(&self, statements: &[(&str, &Parameters<'_>)]) -> Result<(), Error> {
+    pub async fn prepare(&self, sql: &str, parameters: &Parameters<'_>) -> Result<(), Error> {
         if self.pooling == Pooling::None {
-            // First, so that none has to wait for its preparation while the next one is sent.
-            for (sql, parameters) in statements {
-                self.inner.prepare_typed_cached(sql, &types(parameters)).await.inspect_err(suspect)?;
-            }
+            self.client.prepare_typed_cached(sql, &types(parameters)).await.inspect_err(suspect)?;
         }
-        let run = async |(sql, parameters): &(&str, &Parameters<'_>)| self.execute(sql, parameters).await.map(drop);
-        // Polled in order, so they are sent in order.
-        futures_util::future::try_join_all(statements.iter().map(run)).await?;
         Ok(())
     }
 
@@ -376,15 +403,26 @@ impl Transaction<'_> {
     ///
     /// # Errors
     /// Those of the server; a lost connection leaves open whether it is.
-    pub async fn commit(self) -> Result<(), Error> {
-        self.inner.commit().await
+    pub async fn commit(mut self) -> Result<(), Error> {
+        self.open = false;
+        self.client.batch_execute("COMMIT").await
     }
 
     /// Undo it.
     ///
     /// # Errors
     /// Those of the server and of the connection.
-    pub async fn rollback(self) -> Result<(), Error> {
-        self.inner.rollback().await
+    pub async fn rollback(mut self) -> Result<(), Error> {
+        self.open = false;
+        self.client.batch_execute("ROLLBACK").await
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            // Sent when it is polled first; nobody waits for the answer, but what is sent next comes after it.
+            let _ = self.client.batch_execute("ROLLBACK").now_or_never();
+        }
     }
 }

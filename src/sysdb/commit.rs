@@ -9,8 +9,8 @@ use super::{Message, Owner};
 pub struct Checkpoint {
     /// Whose they are; nothing is written when the row has another owner by now.
     pub owner: Owner,
-    /// The writes.
-    pub writes: Vec<Write>,
+    /// The writes. Shared, since they are large, and whoever sent them may need them again.
+    pub writes: Arc<Vec<Write>>,
 }
 
 impl Checkpoint {
@@ -118,6 +118,9 @@ pub struct ApplicationWrite {
     pub statement: Arc<str>,
     /// This row.
     pub row: serde_json::Value,
+    /// Rows with the same `id` become one, later fields over earlier ones: what happens to it in one transaction is written
+    /// once. These statements run before those of other rows.
+    pub merges: bool,
 }
 
 /// A child to enqueue. Name, class, application, version and deadline are its parent's.

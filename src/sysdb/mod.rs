@@ -24,7 +24,10 @@ mod sweep;
 mod version;
 mod writer;
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 pub use claim::{Claim, ClaimScope, Claimed, Contended, Rows};
 pub use commit::{
@@ -57,12 +60,19 @@ pub struct SystemDatabase {
     schema: schema::SchemaName,
     standing: Arc<standing::Known>,
     fence: Fence,
+    composed: Arc<Mutex<Composed>>,
 }
+
+/// Statements by their templates, and the layout that each was composed for.
+type Composed = HashMap<String, (layout::Layout, Arc<str>)>;
+
+/// Statements that are kept as they were composed: more than there are.
+const COMPOSED: usize = 256;
 
 impl SystemDatabase {
     /// On this pool.
     pub fn new(pool: Pool, schema: schema::SchemaName) -> SystemDatabase {
-        SystemDatabase { pool, schema, standing: Arc::default(), fence: Fence::default() }
+        SystemDatabase { pool, schema, standing: Arc::default(), fence: Fence::default(), composed: Arc::default() }
     }
 
     /// A connection, while the fence is open; the schema's layout is known from then on.
@@ -78,8 +88,19 @@ impl SystemDatabase {
 
     /// A statement for the schema's layout, see [`layout`]: with the schema for `{s}`, and the transaction's start in
     /// milliseconds for `{now}`.
-    fn sql(&self, template: &str) -> String {
+    fn sql(&self, template: &str) -> Arc<str> {
         let layout = self.standing.get().map_or(layout::Layout::NEWEST, Standing::layout);
-        layout.compose(template, self.schema.quoted())
+        let mut composed = self.composed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, statement)) = composed.get(template)
+            && *of == layout
+        {
+            return statement.clone();
+        }
+        let statement: Arc<str> = layout.compose(template, self.schema.quoted()).into();
+        if composed.len() >= COMPOSED {
+            composed.clear();
+        }
+        composed.insert(template.to_owned(), (layout, statement.clone()));
+        statement
     }
 }

@@ -31,7 +31,7 @@ impl SystemDatabase {
             Some(Some(status)) if status == "CANCELLED" => Taken::Cancelled,
             Some(_) => return Ok(false),
         };
-        let ApplicationWrite { statement, row } = write(taken);
+        let ApplicationWrite { statement, row, .. } = write(taken);
         transaction.execute(&statement, &[&serde_json::json!([row])]).await?;
         transaction.commit().await?;
         Ok(true)

@@ -7,7 +7,11 @@
 //! database is away, batches wait and are tried again; a commit whose outcome is unknown is resolved by what it left in
 //! the database, never repeated blindly.
 
-use std::time::Duration;
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +20,7 @@ use crate::failpoint::failpoint;
 
 use super::{Checkpoint, CommitError, Notifier, Received, SysdbError, SystemDatabase, notify};
 
+mod columns;
 mod put_off;
 mod transaction;
 
@@ -38,9 +43,9 @@ struct Job {
     reply: oneshot::Sender<Result<Received, CommitError>>,
 }
 
-/// Hands checkpoints to the writer. Cheap to clone.
+/// Hands checkpoints to their writer. Cheap to clone.
 #[derive(Clone)]
-pub struct WriterHandle(mpsc::Sender<Job>);
+pub struct WriterHandle(Arc<[mpsc::Sender<Job>]>);
 
 impl WriterHandle {
     /// Make a checkpoint durable. Returns when it is; gives the message that a receive in it consumed.
@@ -49,8 +54,16 @@ impl WriterHandle {
     /// [`CommitError::OwnershipLost`] when the row has another owner: nothing was written, and nothing more may be.
     pub async fn commit(&self, checkpoint: Checkpoint) -> Result<Received, CommitError> {
         let (reply, answer) = oneshot::channel();
-        self.0.send(Job { checkpoint, reply }).await.map_err(|_| CommitError::Closed)?;
+        let writer = self.writer_of(&checkpoint).ok_or(CommitError::Closed)?;
+        writer.send(Job { checkpoint, reply }).await.map_err(|_| CommitError::Closed)?;
         answer.await.map_err(|_| CommitError::Closed)?
+    }
+
+    /// All checkpoints of an execution have the same one, which keeps their order.
+    fn writer_of(&self, checkpoint: &Checkpoint) -> Option<&mpsc::Sender<Job>> {
+        let mut hasher = DefaultHasher::new();
+        checkpoint.owner.id.as_str().hash(&mut hasher);
+        self.0.get((hasher.finish() % self.0.len() as u64) as usize)
     }
 }
 
@@ -63,10 +76,17 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A writer on this database.
-    pub fn new(sysdb: SystemDatabase, notifier: Notifier) -> (WriterHandle, Writer) {
-        let (sender, jobs) = mpsc::channel(WAITING);
-        (WriterHandle(sender), Writer { sysdb, notifier, jobs, put_off: PutOff::default() })
+    /// So many writers on this database, each with transactions of its own: while one waits for the disk, another one
+    /// sends.
+    pub fn several(count: usize, sysdb: &SystemDatabase, notifier: &Notifier) -> (WriterHandle, Vec<Writer>) {
+        let (senders, writers): (Vec<_>, Vec<_>) = (0..count)
+            .map(|_| {
+                let (sender, jobs) = mpsc::channel(WAITING);
+                let (sysdb, notifier) = (sysdb.clone(), notifier.clone());
+                (sender, Writer { sysdb, notifier, jobs, put_off: PutOff::default() })
+            })
+            .unzip();
+        (WriterHandle(senders.into()), writers)
     }
 
     /// Serve until every handle is gone, or `abandon` ends: then what is not committed yet fails with
@@ -252,7 +272,10 @@ mod tests {
         let job = |bytes: usize| {
             let owner = Owner { id: WorkflowId::new(bytes.to_string()), token: OwnerToken::fresh(), since: 0 };
             let finish = Finish { outcome: Ok("x".repeat(bytes)), legacy: false };
-            Job { checkpoint: Checkpoint { owner, writes: vec![Write::Finish(finish)] }, reply: oneshot::channel().0 }
+            Job {
+                checkpoint: Checkpoint { owner, writes: vec![Write::Finish(finish)].into() },
+                reply: oneshot::channel().0,
+            }
         };
         let sizes = [1, BATCH_BYTES - 1, 1, BATCH_BYTES + 1, 2, 3];
         let cut = batches(&mut sizes.map(job).into());

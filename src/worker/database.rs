@@ -127,7 +127,8 @@ impl Database {
         let prefix = database.table_prefix.parse()?;
         let mut settings = to(&database.url)?;
         settings.pooling = database.pooler.resolve(&settings).await?;
-        let pool = postgres::connect(&settings).await?;
+        let alone = postgres::Settings { pool_size: 1, ..settings.clone() };
+        let (pool, lease) = tokio::try_join!(postgres::connect(&settings), postgres::connect(&alone))?;
         let flows = match &database.flows_url {
             Some(url) => {
                 let mut settings = to(url)?;
@@ -136,7 +137,6 @@ impl Database {
             }
             None => pool.clone(),
         };
-        let lease = postgres::connect(&postgres::Settings { pool_size: 1, ..settings.clone() }).await?;
         let sysdb = SystemDatabase::new(pool.clone(), schema.clone());
         Ok(Database {
             pool,

@@ -87,8 +87,13 @@ pub(super) async fn run(
     on_stuck: OnStuck,
 ) -> Result<(), StartError> {
     let identity = Identity::of_this_process(settings.worker.id.as_deref());
-    let outbound = Outbound::new(&settings.outbound, secrets)?;
-    let Some(database) = open(&settings, &shutdown).await? else { return Ok(()) };
+    // It reads the system's certificates, meanwhile.
+    let allowed = settings.outbound.clone();
+    let outbound = tokio::task::spawn_blocking(move || Outbound::new(&allowed, secrets));
+    let outbound = async { outbound.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) };
+    let (outbound, database) =
+        tokio::try_join!(async { outbound.await.map_err(StartError::from) }, open(&settings, &shutdown))?;
+    let Some(database) = database else { return Ok(()) };
     status.connected(database.pooling());
     if let Some(pooled) = database.pooled() {
         tracing::warn!("{pooled}");
@@ -232,6 +237,14 @@ async fn recover(
     Ok(())
 }
 
+/// How many writers there are. Two keep PostgreSQL busy while one of them waits for the disk; but few executions are written
+/// with fewer commits by one.
+fn writers(settings: &Settings) -> usize {
+    const SLOTS: u32 = 50;
+    let slots = settings.worker.concurrency.unwrap_or_else(|| settings.queue.worker_concurrency());
+    if slots < SLOTS || settings.database.pool_size < 3 { 1 } else { 2 }
+}
+
 /// What one life, a stretch of work under one lease, is made of.
 struct Parts<'a> {
     settings: &'a Settings,
@@ -312,8 +325,8 @@ impl Parts<'_> {
 
         let (notifier, notify) = Notifier::new(sysdb.clone(), serving.clone());
         services.spawn(notify);
-        let (writer, write) = Writer::new(sysdb.clone(), notifier);
-        services.spawn(write.run(serving.clone()));
+        let (writer, writers) = Writer::several(writers(settings), &sysdb, &notifier);
+        writers.into_iter().for_each(|writer| drop(services.spawn(writer.run(serving.clone()))));
         let listener = postgres::Listener::new(database.settings.clone(), &[sysdb::MESSAGES, sysdb::QUEUES]);
         let announcements = listener.subscribe();
         services.spawn(mail.clone().run(sysdb.clone(), listener.subscribe(), serving.clone()));

@@ -275,7 +275,7 @@ pub async fn perform(case: &Case<'_>, call: &Call) -> Answer {
             Answer::Claimed(patiently(async || executors[*executor].sysdb.claim(&scope, &claim).await).await.ok())
         }
         Call::Commit { executor, owner, writes, .. } => {
-            let checkpoint = Checkpoint { owner: owner.clone(), writes: writes.clone() };
+            let checkpoint = Checkpoint { owner: owner.clone(), writes: writes.clone().into() };
             Answer::Committed(executors[*executor].writer.commit(checkpoint).await)
         }
         Call::Cancel(row) => Answer::Done(case.cancel(*row).await),

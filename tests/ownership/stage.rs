@@ -50,7 +50,8 @@ impl Stage {
             let pool = database.pool().await;
             let sysdb = SystemDatabase::new(pool, "dbos".parse::<SchemaName>().unwrap());
             let (notifier, notify) = Notifier::new(sysdb.clone(), stop.clone());
-            let (writer, write) = Writer::new(sysdb.clone(), notifier);
+            let (writer, mut writers) = Writer::several(1, &sysdb, &notifier);
+            let write = writers.remove(0);
             tokio::spawn(notify);
             tokio::spawn(write.run(stop.clone()));
             executors.push(Executor { sysdb, writer });

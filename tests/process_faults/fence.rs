@@ -33,10 +33,11 @@ fn scope() -> ClaimScope {
 async fn commit(sysdb: &SystemDatabase, owner: &Owner) -> Result<(), CommitError> {
     let stop = CancellationToken::new();
     let (notifier, _) = Notifier::new(sysdb.clone(), stop.clone());
-    let (writer, write) = Writer::new(sysdb.clone(), notifier);
+    let (writer, mut writers) = Writer::several(1, sysdb, &notifier);
+    let write = writers.remove(0);
     let task = tokio::spawn(write.run(stop));
     let finish = Write::Finish(Finish { outcome: Ok("1".into()), legacy: false });
-    let committed = writer.commit(Checkpoint { owner: owner.clone(), writes: vec![finish] }).await;
+    let committed = writer.commit(Checkpoint { owner: owner.clone(), writes: vec![finish].into() }).await;
     drop(writer);
     task.await.unwrap();
     committed.map(drop)

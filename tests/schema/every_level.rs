@@ -49,7 +49,8 @@ async fn all_statements_hold_on_every_level_from_100_on() {
     let pool = database.pool().await;
     let sysdb = SystemDatabase::new(pool.clone(), SchemaName::default());
     let (notifier, notify) = Notifier::new(sysdb.clone(), stop.clone());
-    let (writer, write) = Writer::new(sysdb.clone(), notifier);
+    let (writer, mut writers) = Writer::several(1, &sysdb, &notifier);
+    let write = writers.remove(0);
     tokio::spawn(notify);
     tokio::spawn(write.run(stop.clone()));
     for level in 100..=125 {
@@ -224,7 +225,7 @@ impl Play<'_> {
     }
 
     async fn commit(&self, owner: &Owner, writes: Vec<Write>) -> Result<Option<String>, CommitError> {
-        let received = self.writer.commit(Checkpoint { owner: owner.clone(), writes }).await?;
+        let received = self.writer.commit(Checkpoint { owner: owner.clone(), writes: writes.into() }).await?;
         Ok(received.map(|message| message.value))
     }
 
@@ -396,7 +397,11 @@ impl Play<'_> {
         self.sql.execute(cancel, &[&id.as_str()]).await.unwrap();
         let write = |taken| {
             assert_eq!(taken, Taken::Cancelled);
-            fireflow_worker::sysdb::ApplicationWrite { statement: "SELECT $1::jsonb".into(), row: json!({}) }
+            fireflow_worker::sysdb::ApplicationWrite {
+                statement: "SELECT $1::jsonb".into(),
+                row: json!({}),
+                merges: false,
+            }
         };
         assert!(self.sysdb.settle(&id, write).await.unwrap());
 

@@ -164,10 +164,9 @@ impl SystemDatabase {
         let statement = self.sql(&sql::claim(&claim.rows, isolation.is_some(), &scope.suspects()));
         let rows = match isolation {
             Some(isolation) => {
-                let transaction = client.transaction_at(isolation).await?;
                 self.fence.check()?;
                 failpoint!(ClaimBegun);
-                let rows = transaction.query(&statement, &parameters).await?;
+                let (transaction, rows) = client.transaction_with(Some(isolation), &statement, &parameters).await?;
                 failpoint!(ClaimWritten, when = !rows.is_empty());
                 // An empty claim has written nothing: no commit record, no transaction id spent.
                 if rows.is_empty() {

@@ -1,18 +1,16 @@
 //! One batch as one transaction of set-based statements.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
+use std::{collections::HashMap, sync::Arc};
+
+use tokio_postgres::{
+    Row,
+    error::{Severity, SqlState},
 };
 
-use tokio_postgres::error::{Severity, SqlState};
-
+use super::columns::{Columns, Mail};
 use crate::failpoint::failpoint;
-use crate::postgres::{Parameter, Parameters, Session, Statements, Transaction};
-use crate::sysdb::{
-    Append, ApplicationWrite, Checkpoint, ChildStart, CommitError, Consume, Finish, Message, Owner, Receive, Received,
-    StepRecord, SysdbError, SystemDatabase, Write,
-};
+use crate::postgres::{Session, Statements};
+use crate::sysdb::{Append, Checkpoint, CommitError, Owner, Received, SysdbError, SystemDatabase, Write};
 
 /// What became of one checkpoint of a batch that was committed.
 pub(super) struct Outcome {
@@ -87,81 +85,8 @@ SELECT EXISTS (SELECT FROM unnest($1::text[], $2::int[], $3::bigint[]) AS n(id, 
                  JOIN {s}.streams x ON x.workflow_uuid = n.id AND x.key = n.key AND x.value = n.value
                 WHERE x.xmin::text = $7)";
 
-const STEPS: &str = "
-INSERT INTO {s}.operation_outputs AS o (workflow_uuid, function_id, function_name, output, error, serialization,
-       child_workflow_id, started_at_epoch_ms, completed_at_epoch_ms{step_owner})
-SELECT n.id, n.function_id, n.name, n.output, n.error, n.serialization, n.child, n.started, n.completed{step_owner_value}
-  FROM unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::bigint[])
-       AS n(id, function_id, name, output, error, serialization, child, started, completed)
-  JOIN {s}.workflow_status w ON w.workflow_uuid = n.id
-ON CONFLICT (workflow_uuid, function_id) DO UPDATE SET completed_at_epoch_ms = o.completed_at_epoch_ms
-RETURNING workflow_uuid, function_id, completed_at_epoch_ms";
-
-/// Gap-free offsets: the stream's last one, plus the place among what this batch appends to it.
-const APPEND: &str = r#"
-WITH new AS (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::int[], $6::text[])
-               AS n(id, key, value, place, function_id, serialization)),
-     base AS (SELECT s.id, s.key, COALESCE((SELECT max("offset") FROM {s}.streams x
-                                             WHERE x.workflow_uuid = s.id AND x.key = s.key), -1) AS last
-                FROM (SELECT DISTINCT id, key FROM new) s)
-INSERT INTO {s}.streams (workflow_uuid, key, value, "offset", function_id, serialization)
-SELECT new.id, new.key, new.value, base.last + new.place, new.function_id, new.serialization
-  FROM new JOIN base USING (id, key)"#;
-
-/// The oldest message of the topic, consumed and recorded as a step with its own value and format.
-const RECEIVE: &str = "
-WITH want AS (SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::bigint[])
-                AS n(id, topic, function_id, started, completed)),
-     taken AS (UPDATE {s}.notifications n SET consumed = TRUE{consumer}
-                 FROM want, LATERAL (SELECT m.message_uuid FROM {s}.notifications m
-                                      WHERE m.destination_uuid = want.id AND m.topic = want.topic AND NOT m.consumed
-                                      ORDER BY m.created_at_epoch_ms LIMIT 1) oldest
-                WHERE n.message_uuid = oldest.message_uuid AND NOT n.consumed
-            RETURNING want.*, n.message, n.serialization)
-INSERT INTO {s}.operation_outputs (workflow_uuid, function_id, function_name, output, serialization,
-       started_at_epoch_ms, completed_at_epoch_ms{step_owner})
-SELECT taken.id, taken.function_id, 'DBOS.recv', taken.message, taken.serialization, taken.started,
-       taken.completed{step_owner_value}
-  FROM taken JOIN {s}.workflow_status w ON w.workflow_uuid = taken.id
-RETURNING workflow_uuid, function_id, output, serialization";
-
-/// By their keys; only messages to the workflow itself.
-const CONSUME: &str = "
-UPDATE {s}.notifications n SET consumed = TRUE, consumed_by_function_id = read.function_id
-  FROM unnest($1::text[], $2::text[], $3::int[]) AS read(destination, id, function_id)
- WHERE n.message_uuid = read.id AND n.destination_uuid = read.destination AND NOT n.consumed";
-
-/// A child exists from the moment that its parent's step says so, and a re-run meets its own rows.
-const START: &str = "
-WITH new AS (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bool[])
-               AS n(parent, id, queue, inputs, serialization, legacy)),
-     child AS (INSERT INTO {s}.workflow_status (workflow_uuid, status, name, class_name, config_name, queue_name,
-                      application_name, application_version, application_id, authenticated_user, assumed_role,
-                      authenticated_roles, request, serialization, inputs, recovery_attempts,
-                      workflow_deadline_epoch_ms, deduplication_id, parent_workflow_id)
-               SELECT new.id, 'ENQUEUED', p.name, p.class_name, p.config_name, new.queue, p.application_name,
-                      p.application_version, p.application_id, p.authenticated_user, p.assumed_role,
-                      p.authenticated_roles, p.request, new.serialization, {child_inputs}, 0,
-                      p.workflow_deadline_epoch_ms, new.id, new.parent
-                 FROM new JOIN {s}.workflow_status p ON p.workflow_uuid = new.parent
-               ON CONFLICT (workflow_uuid) DO NOTHING RETURNING workflow_uuid)
-{store_children}";
-
-const FINISH: &str = "
-WITH ended AS (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bool[])
-                 AS n(id, status, output, error, legacy)),
-     done AS (UPDATE {s}.workflow_status w
-                 SET status = ended.status, owner_xid = NULL, deduplication_id = NULL,
-                     {own_outcome}, updated_at = {now}, completed_at = {now}
-                FROM ended WHERE w.workflow_uuid = ended.id
-           RETURNING w.workflow_uuid, ended.output AS result, ended.error AS failure)
-{store_outcomes}";
-
 /// Token and time of the claim of each workflow that runs, and whether its row is locked by somebody else.
 type Owned = HashMap<String, (String, i64, bool)>;
-
-/// Messages received, by workflow and step.
-type Mail = HashMap<(String, i32), Message>;
 
 type Committed = (String, Vec<Outcome>, Result<(), tokio_postgres::Error>);
 
@@ -193,7 +118,7 @@ pub(super) async fn was_committed(
     for (checkpoint, _) in batch.iter().zip(&unsure.outcomes).filter(|(_, outcome)| outcome.result.is_ok()) {
         let id = checkpoint.owner.id.as_str();
         ids.push(id);
-        for write in &checkpoint.writes {
+        for write in checkpoint.writes.iter() {
             let step = match write {
                 Write::Step(step) => Some((step.function_id, step.completed_at)),
                 Write::Receive(receive) => Some((receive.function_id, receive.completed_at)),
@@ -234,9 +159,10 @@ pub(super) async fn write(
     client: &mut Session,
     batch: &[&Checkpoint],
 ) -> Result<Committed, Failure> {
-    let transaction = client.transaction().await?;
+    let ids: Vec<&str> = batch.iter().map(|checkpoint| checkpoint.owner.id.as_str()).collect();
     failpoint!(CheckpointBegun);
-    let (xid, mut owned) = owned(sysdb, &transaction, batch).await?;
+    let (transaction, rows) = client.transaction_with(None, &sysdb.sql(OWNED), &[&ids]).await?;
+    let (xid, mut owned) = owned(&rows)?;
     failpoint!(CheckpointLocked);
     let mut mine = Vec::with_capacity(batch.len()); // whether it is ours, and whether its row is locked by somebody else
     let mut writes = Columns::default();
@@ -260,9 +186,9 @@ pub(super) async fn write(
     failpoint!(CheckpointWritten);
     let committed = transaction.commit().await;
     failpoint!(CheckpointCommitted);
-    failpoint!(MessageCommitted, when = !writes.receives.is_empty() && !mail.is_empty());
-    failpoint!(ChildCommitted, when = !writes.starts.is_empty());
-    failpoint!(OutcomeCommitted, when = !writes.finishes.is_empty());
+    failpoint!(MessageCommitted, when = !mail.is_empty());
+    failpoint!(ChildCommitted, when = writes.has_starts());
+    failpoint!(OutcomeCommitted, when = writes.has_finishes());
 
     let outcomes = batch
         .iter()
@@ -287,16 +213,10 @@ fn rolls_back(severity: Option<Severity>) -> bool {
     severity.is_some_and(|severity| !matches!(severity, Severity::Fatal | Severity::Panic))
 }
 
-async fn owned(
-    sysdb: &SystemDatabase,
-    transaction: &Transaction<'_>,
-    batch: &[&Checkpoint],
-) -> Result<(String, Owned), Failure> {
-    let ids: Vec<&str> = batch.iter().map(|checkpoint| checkpoint.owner.id.as_str()).collect();
-    let statement = sysdb.sql(OWNED);
+fn owned(rows: &[Row]) -> Result<(String, Owned), tokio_postgres::Error> {
     let mut xid = String::new();
     let mut owned = HashMap::new();
-    for row in transaction.query(&statement, &[&ids]).await? {
+    for row in rows {
         xid = row.try_get::<_, Option<String>>(4)?.unwrap_or(xid);
         // Without a token or a time it is nobody's of ours.
         if let (Some(token), Some(since)) = (row.try_get(1)?, row.try_get(2)?) {
@@ -323,213 +243,6 @@ fn grown(checkpoint: &Checkpoint) -> Vec<Arc<str>> {
             _ => None,
         })
         .collect()
-}
-
-/// The batch's writes by kind.
-#[derive(Default)]
-struct Columns<'a> {
-    steps: Vec<(&'a str, &'a StepRecord)>,
-    appends: Vec<(&'a str, &'a Append)>,
-    receives: Vec<(&'a str, &'a Receive)>,
-    consumes: Vec<(&'a str, &'a Consume)>,
-    application: Vec<(&'a str, Vec<&'a serde_json::Value>)>,
-    starts: Vec<(&'a str, &'a ChildStart)>,
-    finishes: Vec<(&'a str, &'a Finish)>,
-}
-
-impl<'a> Columns<'a> {
-    fn add(&mut self, checkpoint: &'a Checkpoint) {
-        let id = checkpoint.owner.id.as_str();
-        for write in &checkpoint.writes {
-            match write {
-                Write::Step(step) => self.steps.push((id, step)),
-                Write::Append(append) => self.appends.push((id, append)),
-                Write::Receive(receive) => self.receives.push((id, receive)),
-                Write::Consume(consume) => self.consumes.push((id, consume)),
-                Write::Application(ApplicationWrite { statement, row }) => {
-                    match self.application.iter_mut().find(|(known, _)| *known == statement.as_ref()) {
-                        Some((_, rows)) => rows.push(row),
-                        None => self.application.push((statement, vec![row])),
-                    }
-                }
-                Write::Start(start) => self.starts.push((id, start)),
-                Write::Finish(finish) => self.finishes.push((id, finish)),
-            }
-        }
-    }
-
-    /// Run the statements, and give the messages received.
-    async fn run(&self, sysdb: &SystemDatabase, transaction: &Transaction<'_>) -> Result<Mail, Failure> {
-        self.steps(sysdb, transaction).await?;
-        failpoint!(CheckpointSteps);
-        let mail = self.receives(sysdb, transaction).await?;
-        failpoint!(CheckpointReceives, when = !mail.is_empty());
-        self.consumes(sysdb, transaction).await?;
-        failpoint!(CheckpointConsumes, when = !self.consumes.is_empty());
-        // These go out together: one round trip for all of them.
-        tokio::try_join!(self.appends(sysdb, transaction), self.application(transaction))?;
-        failpoint!(CheckpointAppends);
-        self.starts(sysdb, transaction).await?;
-        failpoint!(CheckpointStarts, when = !self.starts.is_empty());
-        self.finishes(sysdb, transaction).await?;
-        failpoint!(CheckpointFinishes, when = !self.finishes.is_empty());
-        Ok(mail)
-    }
-
-    async fn steps(&self, sysdb: &SystemDatabase, transaction: &Transaction<'_>) -> Result<(), Failure> {
-        if self.steps.is_empty() {
-            return Ok(());
-        }
-        let column =
-            |of: fn(&'a StepRecord) -> Option<&'a str>| self.steps.iter().map(|(_, step)| of(step)).collect::<Vec<_>>();
-        let ids: Vec<&str> = self.steps.iter().map(|(id, _)| *id).collect();
-        let numbers: Vec<i32> = self.steps.iter().map(|(_, step)| step.function_id).collect();
-        let started: Vec<i64> = self.steps.iter().map(|(_, step)| step.started_at).collect();
-        let completed: Vec<i64> = self.steps.iter().map(|(_, step)| step.completed_at).collect();
-        let statement = sysdb.sql(STEPS);
-        let rows = transaction
-            .query(
-                &statement,
-                &[
-                    &ids,
-                    &numbers,
-                    &column(|step| Some(&step.name)),
-                    &column(|step| step.output.as_deref()),
-                    &column(|step| step.error.as_deref()),
-                    &column(|step| step.serialization.as_deref()),
-                    &column(|step| step.child.as_deref()),
-                    &started,
-                    &completed,
-                ],
-            )
-            .await?;
-        let mut sent = HashSet::new();
-        for (id, step) in &self.steps {
-            sent.insert((*id, step.function_id, step.completed_at));
-        }
-        for row in &rows {
-            let (id, function_id, completed): (&str, i32, Option<i64>) =
-                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            if !completed.is_some_and(|completed| sent.contains(&(id, function_id, completed))) {
-                return Err(Failure::Refused(CommitError::Nondeterminism { function_id }));
-            }
-        }
-        Ok(())
-    }
-
-    async fn receives(&self, sysdb: &SystemDatabase, transaction: &Transaction<'_>) -> Result<Mail, Failure> {
-        let mut mail = HashMap::new();
-        if self.receives.is_empty() {
-            return Ok(mail);
-        }
-        let ids: Vec<&str> = self.receives.iter().map(|(id, _)| *id).collect();
-        let topics: Vec<&str> = self.receives.iter().map(|(_, receive)| receive.topic.as_str()).collect();
-        let numbers: Vec<i32> = self.receives.iter().map(|(_, receive)| receive.function_id).collect();
-        let started: Vec<i64> = self.receives.iter().map(|(_, receive)| receive.started_at).collect();
-        let completed: Vec<i64> = self.receives.iter().map(|(_, receive)| receive.completed_at).collect();
-        let statement = sysdb.sql(RECEIVE);
-        for row in transaction.query(&statement, &[&ids, &topics, &numbers, &started, &completed]).await? {
-            let message = Message {
-                value: row.try_get::<_, Option<String>>(2)?.unwrap_or_default(),
-                serialization: row.try_get(3)?,
-            };
-            mail.insert((row.try_get(0)?, row.try_get(1)?), message);
-        }
-        Ok(mail)
-    }
-
-    async fn consumes(&self, sysdb: &SystemDatabase, transaction: &Transaction<'_>) -> Result<(), Failure> {
-        if self.consumes.is_empty() {
-            return Ok(());
-        }
-        let (mut ids, mut messages, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
-        for (id, consume) in &self.consumes {
-            for message in &consume.messages {
-                ids.push(*id);
-                messages.push(message.as_str());
-                numbers.push(consume.function_id);
-            }
-        }
-        let statement = sysdb.sql(CONSUME);
-        transaction.execute(&statement, &[&ids, &messages, &numbers]).await?;
-        Ok(())
-    }
-
-    /// Statements of the application, in the order of their first use.
-    async fn application(&self, transaction: &Transaction<'_>) -> Result<(), Failure> {
-        let rows: Vec<_> = self.application.iter().map(|(_, rows)| serde_json::json!(rows)).collect();
-        let rows: Vec<[&dyn Parameter; 1]> = rows.iter().map(|rows| [rows as &dyn Parameter]).collect();
-        let statements: Vec<(&str, &Parameters<'_>)> =
-            self.application.iter().zip(&rows).map(|((statement, _), rows)| (&**statement, &rows[..])).collect();
-        transaction.execute_all(&statements).await?;
-        Ok(())
-    }
-
-    async fn appends(&self, sysdb: &SystemDatabase, transaction: &Transaction<'_>) -> Result<(), Failure> {
-        if self.appends.is_empty() {
-            return Ok(());
-        }
-        let mut last: HashMap<(&str, &str), i32> = HashMap::new();
-        let (mut ids, mut keys, mut values, mut places, mut numbers, mut formats) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (id, append) in &self.appends {
-            let place = last.entry((*id, append.key.as_ref())).or_default();
-            for value in &append.values {
-                *place += 1;
-                ids.push(*id);
-                keys.push(append.key.as_ref());
-                values.push(value.as_str());
-                places.push(*place);
-                numbers.push(append.function_id);
-                formats.push(append.serialization);
-            }
-        }
-        let statement = sysdb.sql(APPEND);
-        transaction.execute(&statement, &[&ids, &keys, &values, &places, &numbers, &formats]).await?;
-        Ok(())
-    }
-
-    async fn starts(&self, sysdb: &SystemDatabase, transaction: &Transaction<'_>) -> Result<(), Failure> {
-        if self.starts.is_empty() {
-            return Ok(());
-        }
-        let column =
-            |of: fn(&'a ChildStart) -> &'a str| self.starts.iter().map(|(_, start)| of(start)).collect::<Vec<_>>();
-        let parents: Vec<&str> = self.starts.iter().map(|(parent, _)| *parent).collect();
-        let legacy: Vec<bool> = self.starts.iter().map(|(_, start)| start.legacy).collect();
-        let statement = sysdb.sql(START);
-        transaction
-            .execute(
-                &statement,
-                &[
-                    &parents,
-                    &column(|start| &start.id),
-                    &column(|start| &start.queue),
-                    &column(|start| &start.inputs),
-                    &column(|start| start.serialization),
-                    &legacy,
-                ],
-            )
-            .await?;
-        Ok(())
-    }
-
-    async fn finishes(&self, sysdb: &SystemDatabase, transaction: &Transaction<'_>) -> Result<(), Failure> {
-        if self.finishes.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<&str> = self.finishes.iter().map(|(id, _)| *id).collect();
-        let statuses: Vec<&str> =
-            self.finishes.iter().map(|(_, finish)| if finish.outcome.is_ok() { "SUCCESS" } else { "ERROR" }).collect();
-        let outputs: Vec<Option<&str>> =
-            self.finishes.iter().map(|(_, finish)| finish.outcome.as_ref().ok().map(String::as_str)).collect();
-        let errors: Vec<Option<&str>> =
-            self.finishes.iter().map(|(_, finish)| finish.outcome.as_ref().err().map(String::as_str)).collect();
-        let legacy: Vec<bool> = self.finishes.iter().map(|(_, finish)| finish.legacy).collect();
-        let statement = sysdb.sql(FINISH);
-        transaction.execute(&statement, &[&ids, &statuses, &outputs, &errors, &legacy]).await?;
-        Ok(())
-    }
 }
 
 #[cfg(test)]

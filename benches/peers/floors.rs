@@ -44,7 +44,9 @@ pub async fn measure(bench: &Bench, scale: usize, report: &mut Report) {
         rows.finished(&sql, 20_000 / scale).await;
         let count = (if batch == 1 { 8_000 } else { 80_000 }) / scale;
         rows.enqueue(&sql, "pattern-steps", "floor", count).await;
-        sql.batch_execute("CREATE SEQUENCE floor CACHE 1; VACUUM ANALYZE; CHECKPOINT").await.unwrap();
+        for statement in ["CREATE SEQUENCE floor CACHE 1", "VACUUM ANALYZE", "CHECKPOINT"] {
+            sql.batch_execute(statement).await.unwrap();
+        }
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), script(batch)).unwrap();
         let before = process::family_cpu(bench.server());

@@ -17,7 +17,7 @@ pub async fn measure(stage: &mut Stage, scale: usize, report: &mut Report) {
         contender::store(&stage.sql, &flow, &Shape::Chain.flow(nodes, &json!({"n": 1}))).await;
         let running = stage.run(5, stage.contender.fastest_poll()).await;
         contender::enqueue(&stage.sql, &pattern, &flow).await;
-        measure::until_done(stage).await;
+        measure::until_done(stage, std::time::Duration::from_millis(20)).await;
         running.kill().await;
         for slots in [100, 5] {
             let mut runs = Vec::new();

@@ -33,25 +33,37 @@ impl Load {
     }
 }
 
-const LEFT: &str =
-    "SELECT count(*) FROM dbos.workflow_status WHERE queue_name = 'bench' AND status IN ('ENQUEUED', 'PENDING')";
-
-pub async fn left(stage: &Stage) -> i64 {
-    stage.count(LEFT).await
+/// Whether anything is on the queue or runs. A question that costs little, whatever waits.
+async fn busy(stage: &Stage) -> bool {
+    let any = "SELECT EXISTS (SELECT FROM dbos.workflow_status WHERE queue_name = 'bench' AND status = 'ENQUEUED')
+                   OR EXISTS (SELECT FROM dbos.workflow_status WHERE queue_name = 'bench' AND status = 'PENDING')";
+    stage.sql.query_one(any, &[]).await.unwrap().get(0)
 }
 
-/// Until nothing is on the queue.
-pub async fn until_done(stage: &Stage) {
-    while left(stage).await > 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+/// Until nothing is on the queue, asked for every so often.
+pub async fn until_done(stage: &Stage, pause: Duration) {
+    while busy(stage).await {
+        tokio::time::sleep(pause).await;
     }
+}
+
+/// When the last of these ended. Times in rows are whole milliseconds.
+async fn ended(stage: &Stage, prefix: &str) -> f64 {
+    let last = "SELECT max(updated_at)::float8 FROM dbos.workflow_status WHERE workflow_uuid LIKE $1 || '-%'";
+    stage.sql.query_one(last, &[&prefix]).await.unwrap().get::<_, f64>(0) + 0.5
+}
+
+/// Milliseconds of the machine's clock, which rows are stamped with as well.
+fn now() -> f64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64() * 1e3
 }
 
 /// So many that a run takes some seconds, by what is known of the contender's speed.
 fn enough(stage: &Stage, load: Load, scale: usize) -> usize {
     use super::contender::Contender::{Ours, Python};
     let count = match (stage.contender, load) {
-        (Ours, _) => 20_000,
+        (Ours, Load::Full) => 20_000,
+        (Ours, _) => 5_000,
         (_, Load::Few) => 50,
         (Python, _) => 800,
         _ => 2_000,
@@ -98,13 +110,14 @@ pub async fn one_run(stage: &mut Stage, slots: u32, poll: Poll, pattern: &str, p
     stage.settle().await;
     let running = stage.run(slots, poll).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    stage.sql.batch_execute("SELECT pg_stat_statements_reset()").await.unwrap();
     // Enqueuing is not part of it.
     stage.rows.enqueue(&stage.sql, pattern, prefix, count).await;
-    let began = Instant::now();
+    stage.sql.batch_execute("SELECT pg_stat_statements_reset()").await.unwrap();
+    let began = now();
     let enqueued = Meter::read(stage, &running).await;
-    until_done(stage).await;
-    let took = began.elapsed().as_secs_f64();
+    until_done(stage, Duration::from_millis(100)).await;
+    // The last one's own time of its end: asking often would cost more than it tells.
+    let took = (ended(stage, prefix).await - began) / 1e3;
     tokio::time::sleep(Duration::from_millis(1_500)).await; // for statistics to come in
     let after = Meter::read(stage, &running).await;
     let each = count as f64;
@@ -131,15 +144,18 @@ pub async fn one_run(stage: &mut Stage, slots: u32, poll: Poll, pattern: &str, p
 
 /// The statements that took most of the server's time, to stderr: microseconds and calls a workflow.
 async fn statements(stage: &Stage, each: f64) {
-    let top = "SELECT total_exec_time * 1000, calls::float8, regexp_replace(left(query, 400), '\\s+', ' ', 'g')
+    let top = "SELECT total_exec_time * 1000, calls::float8, rows::float8, regexp_replace(query, '\\s+', ' ', 'g')
                  FROM pg_stat_statements ORDER BY total_exec_time DESC LIMIT 16";
     for row in stage.sql.query(top, &[]).await.unwrap() {
-        let (time, calls, query): (f64, f64, String) = (row.get(0), row.get(1), row.get(2));
+        let (time, calls, rows, query): (f64, f64, f64, String) = (row.get(0), row.get(1), row.get(2), row.get(3));
+        let ends = query.char_indices().rev().nth(60).map_or(0, |(place, _)| place);
+        let begins: String = query.chars().take(90).collect();
         eprintln!(
-            "    {:7.1} µs {:6.3} calls  {}",
+            "    {:7.1} µs {:6.3} calls {:6.3} rows  {begins} … {}",
             time / each,
             calls / each,
-            query.chars().take(150).collect::<String>()
+            rows / each,
+            &query[ends..]
         );
     }
 }
@@ -164,14 +180,14 @@ pub async fn clear(stage: &Stage) {
 /// machine, which all share, in milliseconds.
 pub async fn latency(stage: &mut Stage, poll: Poll, scale: usize) -> Figures {
     let running = stage.run(5, poll).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    tokio::time::sleep(stage.contender.settling(poll)).await;
     let (mut picked, mut ended) = (Vec::new(), Vec::new());
-    let samples = (100 / scale).max(10);
+    let samples = (if poll.interval < Duration::from_millis(100) { 100 } else { 60 } / scale).max(10);
     for sample in 0..samples {
         let prefix = format!("one-{sample}");
         stage.rows.enqueue(&stage.sql, "pattern-steps", &prefix, 1).await;
-        let committed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64() * 1e3;
-        until_done(stage).await;
+        let committed = now();
+        until_done(stage, Duration::from_millis(20)).await;
         let times =
             "SELECT (SELECT min(started_at_epoch_ms) FROM dbos.operation_outputs WHERE workflow_uuid = $1)::float8,
                             updated_at::float8 FROM dbos.workflow_status WHERE workflow_uuid = $1";
@@ -183,6 +199,7 @@ pub async fn latency(stage: &mut Stage, poll: Poll, scale: usize) -> Figures {
         tokio::time::sleep(Duration::from_millis(20 + rand::random_range(0..=pause.min(1_000)))).await;
     }
     running.kill().await;
+    stage.unannounced().await;
     clear(stage).await;
     let mut figures = Figures::default();
     for (name, mut times) in [("pick-up", picked), ("SUCCESS", ended)] {
@@ -198,7 +215,7 @@ pub async fn latency(stage: &mut Stage, poll: Poll, scale: usize) -> Figures {
 /// What a worker asks for that has nothing to do, in ten seconds.
 pub async fn idle(stage: &mut Stage, poll: Poll) -> Figures {
     let running = stage.run(5, poll).await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    tokio::time::sleep(stage.contender.settling(poll)).await;
     stage.sql.batch_execute("SELECT pg_stat_statements_reset()").await.unwrap();
     let before = process::cpu(running.pid(), true);
     let began = Instant::now();
@@ -212,6 +229,7 @@ pub async fn idle(stage: &mut Stage, poll: Poll) -> Figures {
     figures.set("CPU %", (process::cpu(running.pid(), true) - before) / seconds * 100.0);
     figures.set("resident MiB", process::memory(running.pid()).1);
     running.kill().await;
+    stage.unannounced().await;
     figures
 }
 
@@ -221,14 +239,12 @@ pub async fn start(stage: &mut Stage) -> Figures {
     for round in 0..5 {
         let prefix = format!("start-{round}");
         stage.rows.enqueue(&stage.sql, "pattern-steps", &prefix, 1).await;
-        let began = Instant::now();
+        let began = now();
         let (contender, url) = (stage.contender, stage.url.clone());
         let started =
             tokio::spawn(async move { contender.start(&url, 5, contender.fastest_poll(), false).await.unwrap() });
-        while left(stage).await > 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        times.push(began.elapsed().as_secs_f64() * 1e3);
+        until_done(stage, Duration::from_millis(20)).await;
+        times.push(ended(stage, &prefix).await - began);
         started.await.unwrap().kill().await;
     }
     clear(stage).await;
@@ -250,7 +266,7 @@ pub async fn crash(stage: &mut Stage) -> Figures {
         running.kill().await;
         let began = Instant::now();
         let running = stage.run(100, stage.contender.fastest_poll()).await;
-        until_done(stage).await;
+        until_done(stage, Duration::from_millis(5)).await;
         times.push(began.elapsed().as_secs_f64());
         running.kill().await;
     }

@@ -15,14 +15,21 @@ const TABLES: [(&str, &str); 5] = [
     ("streams", "workflow_uuid"),
 ];
 
-/// A row of table `t` for the workflow `new`, whose pattern's id stands in texts as well.
-const COPY: &str = "
-INSERT INTO dbos.{table}
-SELECT (jsonb_populate_record(NULL::dbos.{table},
-          replace(to_jsonb(t)::text, p.id, n.id)::jsonb || {changes})).*
-  FROM (SELECT $1::text AS id) p, LATERAL (SELECT $2::text || '-' || i AS id, i FROM generate_series(1, $3::bigint) i) n,
-       dbos.{table} t
- WHERE t.workflow_uuid = p.id";
+/// Columns of a row that is on the queue, and what they hold. The others are as in the pattern, with its id replaced in texts.
+const FRESH: [(&str, &str); 12] = [
+    ("status", "'ENQUEUED'"),
+    ("queue_name", "'bench'"),
+    ("executor_id", "NULL"),
+    ("owner_xid", "NULL"),
+    ("application_version", "NULL"),
+    ("recovery_attempts", "0"),
+    ("started_at_epoch_ms", "NULL"),
+    ("completed_at", "NULL"),
+    ("output", "NULL"),
+    ("error", "NULL"),
+    ("created_at", "(extract(epoch FROM clock_timestamp()) * 1000)::bigint + n.i / 1000"),
+    ("updated_at", "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"),
+];
 
 impl Rows {
     pub async fn like_patterns(sql: &Client) -> Rows {
@@ -39,26 +46,48 @@ impl Rows {
     /// Workflows that have ended, as the pattern did: all its rows.
     pub async fn finished(&self, sql: &Client, count: usize) {
         for table in &self.tables {
-            self.copy(sql, table, "pattern-steps", "history", count, "'{}'").await;
+            self.copy(sql, table, "pattern-steps", "history", count, &[]).await;
         }
     }
 
     /// Workflows on the queue, all in one transaction.
     pub async fn enqueue(&self, sql: &Client, pattern: &str, prefix: &str, count: usize) {
-        let fresh = "jsonb_build_object('status', 'ENQUEUED', 'queue_name', 'bench', 'executor_id', NULL, 'owner_xid', NULL,
-            'application_version', NULL, 'recovery_attempts', 0, 'started_at_epoch_ms', NULL, 'completed_at', NULL,
-            'output', NULL, 'error', NULL, 'created_at', (extract(epoch FROM clock_timestamp()) * 1000)::bigint + n.i / 1000,
-            'updated_at', (extract(epoch FROM clock_timestamp()) * 1000)::bigint)";
         sql.batch_execute("BEGIN").await.unwrap();
-        self.copy(sql, "workflow_status", pattern, prefix, count, fresh).await;
+        self.copy(sql, "workflow_status", pattern, prefix, count, &FRESH).await;
         if self.tables.contains(&"workflow_input") {
-            self.copy(sql, "workflow_input", pattern, prefix, count, "'{}'").await;
+            self.copy(sql, "workflow_input", pattern, prefix, count, &[]).await;
         }
         sql.batch_execute("COMMIT").await.unwrap();
     }
 
-    async fn copy(&self, sql: &Client, table: &str, pattern: &str, prefix: &str, count: usize, changes: &str) {
-        let copy = COPY.replace("{table}", table).replace("{changes}", changes);
+    async fn copy(
+        &self,
+        sql: &Client,
+        table: &str,
+        pattern: &str,
+        prefix: &str,
+        count: usize,
+        changes: &[(&str, &str)],
+    ) {
+        let columns = "SELECT attname::text, atttypid IN ('text'::regtype, 'varchar'::regtype) FROM pg_attribute
+                        WHERE attrelid = ('dbos.' || $1::text)::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''";
+        let (mut names, mut values) = (Vec::new(), Vec::new());
+        for row in sql.query(columns, &[&table]).await.unwrap() {
+            let (name, is_text): (String, bool) = (row.get(0), row.get(1));
+            values.push(match changes.iter().find(|(changed, _)| *changed == name) {
+                Some((_, value)) => (*value).to_owned(),
+                None if is_text => format!("replace(t.\"{name}\", $1, n.id)"),
+                None => format!("t.\"{name}\""),
+            });
+            names.push(format!("\"{name}\""));
+        }
+        let copy = format!(
+            "INSERT INTO dbos.{table} ({}) SELECT {}
+               FROM (SELECT $2::text || '-' || i AS id, i FROM generate_series(1, $3::bigint) i) n, dbos.{table} t
+              WHERE t.workflow_uuid = $1::text",
+            names.join(", "),
+            values.join(", ")
+        );
         let count = i64::try_from(count).unwrap();
         sql.execute(&copy, &[&pattern, &prefix, &count]).await.unwrap();
     }

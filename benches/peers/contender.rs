@@ -111,6 +111,11 @@ impl Contender {
 
     /// Starts it, and waits until it says that it is ready.
     pub async fn start(self, url: &str, slots: u32, poll: Poll, patterns: bool) -> Option<Running> {
+        self.start_as("bench", url, slots, poll, patterns).await
+    }
+
+    /// As [`start`](Contender::start), one of several under names of their own.
+    pub async fn start_as(self, id: &str, url: &str, slots: u32, poll: Poll, patterns: bool) -> Option<Running> {
         let mut command = self.command()?;
         command.env("BENCH_DATABASE_URL", url).env("BENCH_SLOTS", slots.to_string());
         command.env("BENCH_POLL_MS", poll.interval.as_millis().to_string());
@@ -139,7 +144,7 @@ impl Contender {
                 ("QUEUE__WORKER_CONCURRENCY", &slots.to_string()),
                 ("WORKER__APPLICATION_NAME", "bench"),
                 ("WORKER__APPLICATION_VERSION", "1"),
-                ("WORKER__ID", "bench"),
+                ("WORKER__ID", id),
                 ("ADMIN__ENABLED", "false"),
             ] {
                 command.env(format!("FIREFLOW__{key}"), value);
@@ -240,5 +245,15 @@ impl Stage {
 
     pub async fn run(&self, slots: u32, poll: Poll) -> Running {
         self.contender.start(&self.url, slots, poll, false).await.unwrap()
+    }
+
+    /// Several at once, with as many slots each.
+    pub async fn fleet(&self, count: usize, slots: u32, poll: Poll) -> Vec<Running> {
+        let mut fleet = Vec::with_capacity(count);
+        for number in 0..count {
+            let id = format!("bench-{number}");
+            fleet.push(self.contender.start_as(&id, &self.url, slots, poll, false).await.unwrap());
+        }
+        fleet
     }
 }

@@ -4,12 +4,13 @@
 //!   --quick            a tenth of the rows, to see that it works
 //!   --only NAMES       ours, typescript, rust, python, with commas between them
 //!   --statements       which statements took the server's time
-//!   --measure NAMES    throughput, latency, idle, start, crash, flows, floors
+//!   --measure NAMES    throughput, latency, idle, start, crash, flows, floors; growth, which takes long, only if named
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench prints, and stops at what must not be")]
 
 mod contender;
 mod floors;
 mod flows;
+mod growth;
 mod measure;
 mod process;
 mod report;
@@ -90,6 +91,9 @@ async fn main() {
         }
         if contender == Contender::Ours && plan.has("flows") {
             flows::measure(&mut stage, plan.scale, &mut report).await;
+        }
+        if contender == Contender::Ours && plan.has("growth") {
+            growth::measure(&mut stage, plan.scale, &mut report).await;
         }
     }
     if plan.has("floors") {

@@ -48,13 +48,13 @@ pub async fn until_done(stage: &Stage, pause: Duration) {
 }
 
 /// When the last of these ended. Times in rows are whole milliseconds.
-async fn ended(stage: &Stage, prefix: &str) -> f64 {
+pub async fn ended(stage: &Stage, prefix: &str) -> f64 {
     let last = "SELECT max(updated_at)::float8 FROM dbos.workflow_status WHERE workflow_uuid LIKE $1 || '-%'";
     stage.sql.query_one(last, &[&prefix]).await.unwrap().get::<_, f64>(0) + 0.5
 }
 
 /// Milliseconds of the machine's clock, which rows are stamped with as well.
-fn now() -> f64 {
+pub fn now() -> f64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64() * 1e3
 }
 

@@ -428,3 +428,49 @@ impl<'a> Columns<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::sysdb::{Owner, OwnerToken, WorkflowId};
+
+    #[test]
+    fn what_happens_to_a_row_in_one_transaction_is_written_once_and_first() {
+        let write = |statement: &str, merges: bool, row: Json| {
+            Write::Application(ApplicationWrite { statement: statement.into(), row, merges })
+        };
+        let checkpoint = |id: &str, writes: Vec<Write>| Checkpoint {
+            owner: Owner { id: WorkflowId::new(id), token: OwnerToken::fresh(), since: 0 },
+            writes: Arc::new(writes),
+        };
+        let batch = [
+            checkpoint(
+                "a",
+                vec![
+                    write("plain", false, json!({"id": "a", "n": 1})),
+                    write("merged", true, json!({"id": "a", "x": 1})),
+                ],
+            ),
+            checkpoint("b", vec![write("merged", true, json!({"id": "b", "x": 1}))]),
+            checkpoint(
+                "a",
+                vec![
+                    write("merged", true, json!({"id": "a", "x": 2, "y": 3})),
+                    write("plain", false, json!({"id": "a", "n": 2})),
+                ],
+            ),
+        ];
+        let mut columns = Columns::default();
+        batch.iter().for_each(|checkpoint| columns.add(checkpoint));
+        let statements: Vec<_> = columns.application().map(|planned| planned.sql.to_string()).collect();
+        assert_eq!(statements, ["merged", "plain"]);
+        let rows = |statement: &str| {
+            let found = columns.application.iter().find(|application| &**application.statement == statement);
+            json!(found.map(|application| &application.rows))
+        };
+        assert_eq!(rows("merged"), json!([{"id": "a", "x": 2, "y": 3}, {"id": "b", "x": 1}]));
+        assert_eq!(rows("plain"), json!([{"id": "a", "n": 1}, {"id": "a", "n": 2}]));
+    }
+}

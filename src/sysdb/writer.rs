@@ -22,6 +22,7 @@ use super::{Checkpoint, CommitError, Notifier, Received, SysdbError, SystemDatab
 
 mod columns;
 mod put_off;
+mod sql;
 mod transaction;
 
 use put_off::PutOff;

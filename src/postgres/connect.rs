@@ -6,7 +6,7 @@ use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, RecyclingMethod
 use tokio_postgres::config::{Host, TargetSessionAttrs};
 use tokio_postgres::{Client, Config};
 
-use super::dial::{Dial, Driver};
+use super::dial::{Dial, Driver, Spare};
 use super::pooler::Pooling;
 use super::session::Pool;
 use super::settings::Settings;
@@ -61,7 +61,15 @@ impl fmt::Display for Target {
 /// # Errors
 /// The first connection failed; [`Error::is_transient`] tells whether waiting helps.
 pub async fn connect(settings: &Settings) -> Result<Pool, Error> {
-    let pool = pool(settings)?;
+    connect_by(settings, None).await
+}
+
+/// The same, with a first connection that is there already.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_by(settings: &Settings, spare: Option<Spare>) -> Result<Pool, Error> {
+    let pool = pool_with(settings, spare)?;
     match pool.get().await {
         Ok(_) => Ok(pool),
         Err(error) => Err(Error::of_pool(&settings.url.target(), &error, settings.acquire_timeout)),
@@ -73,7 +81,12 @@ pub async fn connect(settings: &Settings) -> Result<Pool, Error> {
 /// # Errors
 /// Only the TLS settings can be wrong here.
 pub fn pool(settings: &Settings) -> Result<Pool, Error> {
+    pool_with(settings, None)
+}
+
+fn pool_with(settings: &Settings, spare: Option<Spare>) -> Result<Pool, Error> {
     let (config, dial) = prepare(settings)?;
+    dial.keep(spare);
     let create = dial.longest(&config);
     // A connection that was lost meanwhile is noticed by its own task; asking the server each time costs a round trip.
     let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };

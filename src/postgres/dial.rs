@@ -7,8 +7,8 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -31,6 +31,25 @@ const CONNECT: Duration = Duration::from_secs(10);
 pub(super) const READ_ONLY: &str = "database does not allow writes";
 const NOT_READ_ONLY: &str = "database is not read only";
 
+/// A connection that was made for something else, and whose session nobody has set up.
+#[derive(Debug)]
+pub struct Spare {
+    pub(super) client: Client,
+    driver: JoinHandle<()>,
+}
+
+impl Spare {
+    pub(super) fn new(client: Client, driver: Driver) -> Spare {
+        // The driver ends with its client.
+        let driver = tokio::spawn(async move {
+            if let Err(error) = driver.await {
+                tracing::debug!(%error, "a connection is lost");
+            }
+        });
+        Spare { client, driver }
+    }
+}
+
 /// Makes connections. Cheap to clone; clones remember together which host took the last one.
 #[derive(Clone)]
 pub(super) struct Dial {
@@ -38,12 +57,18 @@ pub(super) struct Dial {
     answer_limit: Option<Duration>,
     /// With a host in front that swallows what is sent to it, each connection would take its time limit first.
     last: Arc<AtomicUsize>,
+    spare: Arc<Mutex<Option<Spare>>>,
 }
 
 impl Dial {
     /// With this TLS, and this limit for an answer.
     pub fn new(tls: MakeRustlsConnect, answer_limit: Option<Duration>) -> Dial {
-        Dial { tls, answer_limit, last: Arc::default() }
+        Dial { tls, answer_limit, last: Arc::default(), spare: Arc::default() }
+    }
+
+    /// This one is to be the first connection.
+    pub fn keep(&self, spare: Option<Spare>) {
+        *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = spare;
     }
 
     /// The longest time that a connection can take: the limit for each host, and some for the session.
@@ -169,13 +194,15 @@ impl Connect for Dial {
     fn connect(&self, config: &Config) -> futures_util::future::BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
         let config = config.clone();
         Box::pin(async move {
-            let (client, driver) = self.dial(&config).await?;
-            let task = tokio::spawn(async move {
-                if let Err(error) = driver.await {
-                    tracing::debug!(%error, "a connection is lost");
+            let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let Spare { client, driver } = match spare.filter(|spare| !spare.client.is_closed()) {
+                Some(spare) => spare,
+                None => {
+                    let (client, driver) = self.dial(&config).await?;
+                    Spare::new(client, driver)
                 }
-            });
-            Ok((client, task))
+            };
+            Ok((client, driver))
         })
     }
 }

@@ -14,8 +14,8 @@ mod tls;
 mod url;
 mod watched;
 
-pub use connect::{Target, connect, pool, single};
-pub use dial::Driver;
+pub use connect::{Target, connect, connect_by, pool, single};
+pub use dial::{Driver, Spare};
 pub use error::{Error, is_read_only, is_transient};
 pub use listener::{Event, Listener, Notification};
 pub use pooler::{Pooler, Pooling, detect};

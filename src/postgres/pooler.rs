@@ -10,6 +10,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::Error;
 use super::connect::{Target, single};
+use super::dial::Spare;
 use super::settings::Settings;
 
 /// What may be relied on between two transactions of one connection.
@@ -37,15 +38,15 @@ pub enum Pooler {
 }
 
 impl Pooler {
-    /// What there is, by the setting or by looking.
+    /// What there is, by the setting or by looking. What it was looked at with are the first connections of pools.
     ///
     /// # Errors
     /// As [`detect`].
-    pub async fn resolve(self, settings: &Settings) -> Result<Pooling, Error> {
+    pub async fn resolve(self, settings: &Settings) -> Result<(Pooling, Vec<Spare>), Error> {
         match self {
-            Pooler::Auto => detect(settings).await,
-            Pooler::None => Ok(Pooling::None),
-            Pooler::Transaction => Ok(Pooling::Transaction),
+            Pooler::Auto => look(settings).await,
+            Pooler::None => Ok((Pooling::None, Vec::new())),
+            Pooler::Transaction => Ok((Pooling::Transaction, Vec::new())),
         }
     }
 }
@@ -65,26 +66,29 @@ const ORDER: [usize; 6] = [0, 1, 1, 0, 0, 1];
 /// No connection, as [`connect`](super::connect()); or a pooler in statement mode, which nobody can work with who needs
 /// transactions.
 pub async fn detect(settings: &Settings) -> Result<Pooling, Error> {
+    Ok(look(settings).await?.0)
+}
+
+async fn look(settings: &Settings) -> Result<(Pooling, Vec<Spare>), Error> {
     let target = settings.url.target();
     let limit = settings.connect_timeout;
     let (first, second) = tokio::try_join!(open(settings), open(settings))?;
-    let clients = [first, second];
+    let spares = [first, second];
     let mut seen = [None, None];
     for turn in ORDER {
-        let process = ask(&clients[turn], PROCESS, &target, limit).await?;
+        let process = ask(&spares[turn].client, PROCESS, &target, limit).await?;
         let known = seen[turn].get_or_insert_with(|| process.clone());
         if *known != process || seen[0] == seen[1] {
-            transactions(&clients[turn], &target, limit).await?;
-            return Ok(Pooling::Transaction);
+            transactions(&spares[turn].client, &target, limit).await?;
+            return Ok((Pooling::Transaction, spares.into()));
         }
     }
-    Ok(Pooling::None)
+    Ok((Pooling::None, spares.into()))
 }
 
-async fn open(settings: &Settings) -> Result<Client, Error> {
+async fn open(settings: &Settings) -> Result<Spare, Error> {
     let (client, driver) = single(settings).await?;
-    tokio::spawn(driver); // ends with its client
-    Ok(client)
+    Ok(Spare::new(client, driver))
 }
 
 /// One value, without a statement that would have to be prepared.

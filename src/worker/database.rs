@@ -126,14 +126,19 @@ impl Database {
         let schema: SchemaName = database.schema.parse()?;
         let prefix = database.table_prefix.parse()?;
         let mut settings = to(&database.url)?;
-        settings.pooling = database.pooler.resolve(&settings).await?;
+        let (pooling, mut spares) = database.pooler.resolve(&settings).await?;
+        settings.pooling = pooling;
         let alone = postgres::Settings { pool_size: 1, ..settings.clone() };
-        let (pool, lease) = tokio::try_join!(postgres::connect(&settings), postgres::connect(&alone))?;
+        let (pool, lease) = tokio::try_join!(
+            postgres::connect_by(&settings, spares.pop()),
+            postgres::connect_by(&alone, spares.pop())
+        )?;
         let flows = match &database.flows_url {
             Some(url) => {
                 let mut settings = to(url)?;
-                settings.pooling = database.pooler.resolve(&settings).await?;
-                postgres::connect(&settings).await?
+                let (pooling, mut spares) = database.pooler.resolve(&settings).await?;
+                settings.pooling = pooling;
+                postgres::connect_by(&settings, spares.pop()).await?
             }
             None => pool.clone(),
         };

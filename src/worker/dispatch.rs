@@ -88,7 +88,7 @@ impl Dispatcher {
         let mut ended = self.starter.running.ended();
         let mut contention = CONTENTION.0;
         let mut backoff = BACKOFF.0;
-        let mut internal = self.internal; // first in any case, then when there is something
+        let mut internal = false; // the lookout's first look tells, and comes at once
         let mut changes = self.limits.clone();
         let mut told = Telling::default();
         loop {

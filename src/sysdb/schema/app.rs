@@ -3,7 +3,7 @@
 //!
 //! Fireflow's server makes the first two itself; what it made is taken as it is, when it has what we need.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use tokio_postgres::{Client, Transaction};
 
@@ -78,13 +78,11 @@ impl Part {
 /// # Errors
 /// A table is there and lacks columns.
 pub async fn missing(client: &impl Statements, prefix: &Prefix, part: Part) -> Result<Vec<String>, Error> {
-    let mut missing = Vec::new();
-    for migration in MIGRATIONS.iter().filter(|migration| part.holds(migration.part)) {
-        if !exists(client, prefix, &migration.table).await? {
-            missing.push(format!("{prefix}{}", migration.table.0));
-        }
-    }
-    Ok(missing)
+    let migrations = MIGRATIONS.iter().filter(|migration| part.holds(migration.part));
+    let needed: Vec<&Needed> = migrations.map(|migration| &migration.table).collect();
+    let there = exist(client, prefix, &needed).await?;
+    let missing = needed.iter().zip(there).filter(|(_, there)| !there);
+    Ok(missing.map(|(table, _)| format!("{prefix}{}", table.0)).collect())
 }
 
 /// Make what is missing, in one transaction; the names of the tables that were made. Safe to call from several
@@ -112,7 +110,7 @@ async fn create(transaction: &Transaction<'_>, prefix: &Prefix, part: Part) -> R
     let mut made = Vec::new();
     for migration in MIGRATIONS.iter().filter(|migration| part.holds(migration.part)) {
         // By what is there, not by what is recorded: Fireflow's server may have made the table.
-        if !exists(transaction, prefix, &migration.table).await? {
+        if !exist(transaction, prefix, &[&migration.table]).await?.contains(&true) {
             let sql = migration.sql.replace("{prefix}", prefix.as_str());
             transaction.batch_execute(&sql).await.map_err(not_allowed)?;
             made.push(format!("{prefix}{}", migration.table.0));
@@ -126,21 +124,30 @@ async fn create(transaction: &Transaction<'_>, prefix: &Prefix, part: Part) -> R
     Ok(made)
 }
 
-/// Whether the table is there; an error when it lacks columns.
-async fn exists(client: &impl Statements, prefix: &Prefix, needed: &Needed) -> Result<bool, Error> {
-    let table = prefix.table(needed.0);
+/// Whether each of these tables is there; an error when one lacks columns.
+async fn exist(client: &impl Statements, prefix: &Prefix, needed: &[&Needed]) -> Result<Vec<bool>, Error> {
+    let tables: Vec<String> = needed.iter().map(|table| prefix.table(table.0)).collect();
     // to_regclass follows the search_path as the statements on these tables do.
-    let sql = "SELECT a.attname::text
-                 FROM pg_catalog.pg_attribute a
-                WHERE a.attrelid = to_regclass($1)::oid AND a.attnum > 0 AND NOT a.attisdropped";
-    let columns: HashSet<String> = client.query(sql, &[&table]).await?.iter().map(|row| row.get(0)).collect();
-    if columns.is_empty() {
-        return Ok(false);
+    let sql = "SELECT t.name, a.attname::text
+                 FROM unnest($1::text[]) AS t(name)
+                 JOIN pg_catalog.pg_attribute a
+                   ON a.attrelid = to_regclass(t.name)::oid AND a.attnum > 0 AND NOT a.attisdropped";
+    let mut columns: HashMap<String, HashSet<String>> = HashMap::new();
+    for row in client.query(sql, &[&tables]).await? {
+        columns.entry(row.get(0)).or_default().insert(row.get(1));
     }
-    let missing: Vec<String> =
-        needed.1.iter().filter(|column| !columns.contains(**column)).map(|column| format!("column {column}")).collect();
-    if !missing.is_empty() {
-        return Err(Error::AppTable { table, prefix: prefix.clone(), missing });
+    let mut exist = Vec::new();
+    for (needed, table) in needed.iter().zip(tables) {
+        let Some(columns) = columns.get(&table) else {
+            exist.push(false);
+            continue;
+        };
+        let missing = needed.1.iter().filter(|column| !columns.contains(**column));
+        let missing: Vec<String> = missing.map(|column| format!("column {column}")).collect();
+        if !missing.is_empty() {
+            return Err(Error::AppTable { table, prefix: prefix.clone(), missing });
+        }
+        exist.push(true);
     }
-    Ok(true)
+    Ok(exist)
 }

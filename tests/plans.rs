@@ -60,16 +60,19 @@ async fn claims_and_looks_ride_indexes_and_touch_no_more_rows_than_they_take() {
         "auto_explain.log_min_duration = 0",
         "auto_explain.log_analyze = on",
         "auto_explain.log_timing = off",
+        "auto_explain.log_verbose = on",
         "auto_explain.log_format = 'json'",
     ] {
         sql.batch_execute(&format!("ALTER DATABASE {name} SET {setting}")).await.unwrap();
     }
-    let settings = [("queue.worker_concurrency", "20"), ("log.level", "info")];
+    let settings = [("queue.worker_concurrency", "20"), ("queue.polling_interval", "10ms"), ("log.level", "info")];
+    let began = std::time::Instant::now();
     let worker = bench.worker("planned", &settings).await;
-    let done = "SELECT count(*) / 300 FROM dbos.workflow_status WHERE executor_id = 'planned' AND status = 'SUCCESS'";
+    let done = "SELECT count(*) / 1000 FROM dbos.workflow_status WHERE executor_id = 'planned' AND status = 'SUCCESS'";
     while sql.query_one(done, &[]).await.unwrap().get::<_, i64>(0) < 1 {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
+    let seconds = began.elapsed().as_secs();
     worker.stop().await;
     let log = std::fs::read_to_string(TestServer::get().folder().join("server.log")).unwrap();
     let claims = plans(&log, "AS has_history");
@@ -81,4 +84,23 @@ async fn claims_and_looks_ride_indexes_and_touch_no_more_rows_than_they_take() {
     let looks = plans(&log, "transaction_read_only");
     assert!(!looks.is_empty());
     looks.iter().for_each(|plan| check(plan, 100.0));
+    // One row is asked for: who waits is not gathered first.
+    assert!(looks.iter().all(|plan| !plan.to_string().contains("hashed SubPlan")), "{:#}", looks[0]);
+    // While claims fill all slots, there is a look a second, whatever the polling interval. Some come before the first claim.
+    assert!((looks.len() as u64) < 12 + 2 * seconds, "{} looks in {seconds} s", looks.len());
+
+    // The last offset of a stream is asked for once a batch, not for each of its values.
+    let appends = plans(&log, "first_value(last)");
+    let (mut asked, mut appended) = (0.0, 0.0);
+    for plan in &appends {
+        let mut all = Vec::new();
+        nodes(&plan["Plan"], &mut all);
+        let of = |kind: &str| all.iter().filter(|node| node["Node Type"] == kind).copied().collect::<Vec<_>>();
+        appended += of("WindowAgg").iter().map(|node| node["Actual Rows"].as_f64().unwrap()).sum::<f64>();
+        let scans = all.iter().filter(|node| node["Relation Name"] == "streams" && node["Node Type"] != "ModifyTable");
+        // Loops of what wasn't run are zero.
+        asked += scans.map(|node| node["Actual Loops"].as_f64().unwrap()).sum::<f64>();
+    }
+    assert!(appended >= 5000.0, "{appended} values in {} statements", appends.len());
+    assert!(asked * 2.0 < appended, "{asked} questions for {appended} values");
 }

@@ -33,6 +33,10 @@ pub async fn measure(stage: &mut Stage, scale: usize, report: &mut Report) {
             );
         }
     }
+    for poll in stage.contender.polls() {
+        let name = format!("latency of 10 nodes, {}", poll.name);
+        report.add(stage.contender, &name, measure::latency(stage, "pattern-chain-10", poll, scale).await);
+    }
     let running = stage.run(5, poll).await;
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     report.add(stage.contender, "idle memory", Figures::of("resident MiB", process::memory(running.pid()).1));

@@ -4,7 +4,7 @@
 //!   --quick            a tenth of the rows, to see that it works
 //!   --only NAMES       ours, typescript, rust, python, with commas between them
 //!   --statements       which statements took the server's time
-//!   --measure NAMES    throughput, latency, idle, start, crash, flows, floors; growth, which takes long, only if named
+//!   --measure NAMES    throughput, latency, idle, start, crash, takeover, flows, floors; growth, which takes long, only if named
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench prints, and stops at what must not be")]
 
 mod contender;
@@ -44,7 +44,7 @@ impl Plan {
         };
         let names = list("--only", "ours,typescript,rust,python");
         let contenders = Contender::ALL.into_iter().filter(|one| names.iter().any(|name| name == one.name())).collect();
-        let measures = list("--measure", "throughput,latency,idle,start,crash,flows,floors");
+        let measures = list("--measure", "throughput,latency,idle,start,crash,takeover,flows,floors");
         Plan { contenders, measures, scale: if arguments.iter().any(|it| it == "--quick") { 10 } else { 1 } }
     }
 
@@ -73,7 +73,7 @@ async fn main() {
                 report.add(
                     contender,
                     &format!("latency, {}", poll.name),
-                    measure::latency(&mut stage, poll, plan.scale).await,
+                    measure::latency(&mut stage, "pattern-steps", poll, plan.scale).await,
                 );
             }
         }
@@ -88,6 +88,9 @@ async fn main() {
         }
         if plan.has("crash") {
             report.add(contender, "crash", measure::crash(&mut stage).await);
+        }
+        if contender == Contender::Ours && plan.has("takeover") {
+            report.add(contender, "takeover", measure::takeover(&mut stage).await);
         }
         if contender == Contender::Ours && plan.has("flows") {
             flows::measure(&mut stage, plan.scale, &mut report).await;

@@ -178,14 +178,14 @@ pub async fn clear(stage: &Stage) {
 
 /// One at a time on an idle worker: from the enqueue's commit to the first step, and to its end. By the clock of the
 /// machine, which all share, in milliseconds.
-pub async fn latency(stage: &mut Stage, poll: Poll, scale: usize) -> Figures {
+pub async fn latency(stage: &mut Stage, pattern: &str, poll: Poll, scale: usize) -> Figures {
     let running = stage.run(5, poll).await;
     tokio::time::sleep(stage.contender.settling(poll)).await;
     let (mut picked, mut ended) = (Vec::new(), Vec::new());
     let samples = (if poll.interval < Duration::from_millis(100) { 100 } else { 60 } / scale).max(10);
     for sample in 0..samples {
         let prefix = format!("one-{sample}");
-        stage.rows.enqueue(&stage.sql, "pattern-steps", &prefix, 1).await;
+        stage.rows.enqueue(&stage.sql, pattern, &prefix, 1).await;
         let committed = now();
         until_done(stage, Duration::from_millis(20)).await;
         let times =
@@ -273,4 +273,27 @@ pub async fn crash(stage: &mut Stage) -> Figures {
     clear(stage).await;
     times.sort_by(f64::total_cmp);
     Figures::of("kill -9 to all done s", times[1])
+}
+
+/// As [`crash`], but nobody starts it again: another worker, which has been there, takes over. No SDK's process does.
+pub async fn takeover(stage: &mut Stage) -> Figures {
+    let mut times = Vec::new();
+    for round in 0..3 {
+        let poll = stage.contender.default_poll();
+        let first = stage.contender.start_as("bench-first", &stage.url, 100, poll, false).await.unwrap();
+        stage.rows.enqueue(&stage.sql, "pattern-slow", &format!("left-{round}"), 100).await;
+        let pending = "SELECT count(*) FROM dbos.workflow_status WHERE queue_name = 'bench' AND status = 'PENDING'";
+        while stage.count(pending).await < 100 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let second = stage.contender.start_as("bench-second", &stage.url, 100, poll, false).await.unwrap();
+        first.kill().await;
+        let began = Instant::now();
+        until_done(stage, Duration::from_millis(5)).await;
+        times.push(began.elapsed().as_secs_f64());
+        second.kill().await;
+    }
+    clear(stage).await;
+    times.sort_by(f64::total_cmp);
+    Figures::of("kill -9 to all done by another, lease 30 s, s", times[1])
 }

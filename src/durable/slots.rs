@@ -108,6 +108,12 @@ impl Slots {
         room.grant(&self.room);
     }
 
+    /// How many this queue can have at most.
+    pub fn limit(&self) -> u32 {
+        let room = self.lock();
+        room.lanes[self.lane].limit.min(room.total)
+    }
+
     /// Say whether there is more to do than there were slots for. While there is, others leave this queue its share.
     pub fn want_more(&self, hungry: bool) {
         let mut room = self.lock();

@@ -30,6 +30,9 @@ use crate::{
 /// Shortest pause between two looks that an ended execution asks for: under a global limit its end may free budget, and
 /// a burst of ends shouldn't become a burst of looks.
 const AFTER_END: Duration = Duration::from_millis(5);
+/// While there is more than slots: so long a free slot waits for others, up to this many and to half of all. A claim costs the
+/// same for one row as for several, and executions that were claimed together end together.
+const GATHER: (Duration, u32) = (Duration::from_millis(1), 16);
 /// Pause after another claimer was at the same rows; doubles up to the second. Its claim takes milliseconds.
 const CONTENTION: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
 /// Pause where nothing is to be had, unless somebody tells otherwise: the lookout does, soon.
@@ -91,8 +94,9 @@ impl Dispatcher {
         let mut internal = false; // the lookout's first look tells, and comes at once
         let mut changes = self.limits.clone();
         let mut told = Telling::default();
+        let mut plenty = false;
         loop {
-            let mut free = std::pin::pin!(self.slots.take_free());
+            let mut free = std::pin::pin!(self.free(plenty));
             let slots = match free.as_mut().now_or_never() {
                 Some(slots) => slots,
                 None => {
@@ -110,7 +114,9 @@ impl Dispatcher {
                     () = stop.cancelled() => return,
                 }
             };
-            let pause = match self.round(slots, &limits, internal).await {
+            let round = self.round(slots, &limits, internal).await;
+            plenty = matches!(round, Ok(Round::Full));
+            let pause = match round {
                 Ok(Round::Full) => {
                     (contention, backoff, told) = (CONTENTION.0, BACKOFF.0, Telling::default());
                     internal = self.work.take_internal();
@@ -152,6 +158,21 @@ impl Dispatcher {
                 () = stop.cancelled() => return,
             }
         }
+    }
+
+    /// Wait for free slots.
+    async fn free(&self, plenty: bool) -> Vec<Slot> {
+        let mut slots = self.slots.take_free().await;
+        if plenty {
+            let least = self.slots.limit().div_ceil(2).min(GATHER.1) as usize;
+            let more = async {
+                while slots.len() < least {
+                    slots.extend(self.slots.take_free().await);
+                }
+            };
+            let _ = tokio::time::timeout(GATHER.0, more).await;
+        }
+        slots
     }
 
     async fn round(&self, mut slots: Vec<Slot>, limits: &QueueLimits, internal: bool) -> Result<Round, SysdbError> {

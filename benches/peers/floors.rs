@@ -12,7 +12,7 @@ use super::{
 
 /// Each statement a transaction of its own. Rows are found by their ids, which the clients take from a sequence.
 fn script(batch: usize) -> String {
-    let ids = "SELECT 'floor-' || i AS id FROM generate_series(:first, :last) i";
+    let ids = "SELECT 'floor-' || i AS id FROM generate_series(:first::bigint, :last::bigint) i";
     let step = |number: usize| {
         format!(
             "INSERT INTO dbos.operation_outputs (workflow_uuid, function_id, function_name, output, started_at_epoch_ms, completed_at_epoch_ms)

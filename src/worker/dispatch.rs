@@ -96,7 +96,7 @@ impl Dispatcher {
         let mut told = Telling::default();
         let mut plenty = false;
         loop {
-            let mut free = std::pin::pin!(self.free(plenty));
+            let mut free = std::pin::pin!(free_slots(self.slots.clone(), plenty));
             let slots = match free.as_mut().now_or_never() {
                 Some(slots) => slots,
                 None => {
@@ -158,21 +158,6 @@ impl Dispatcher {
                 () = stop.cancelled() => return,
             }
         }
-    }
-
-    /// Wait for free slots.
-    async fn free(&self, plenty: bool) -> Vec<Slot> {
-        let mut slots = self.slots.take_free().await;
-        if plenty {
-            let least = self.slots.limit().div_ceil(2).min(GATHER.1) as usize;
-            let more = async {
-                while slots.len() < least {
-                    slots.extend(self.slots.take_free().await);
-                }
-            };
-            let _ = tokio::time::timeout(GATHER.0, more).await;
-        }
-        slots
     }
 
     async fn round(&self, mut slots: Vec<Slot>, limits: &QueueLimits, internal: bool) -> Result<Round, SysdbError> {
@@ -258,6 +243,21 @@ impl Dispatcher {
             );
         }
     }
+}
+
+/// Wait for free slots.
+async fn free_slots(slots: Slots, plenty: bool) -> Vec<Slot> {
+    let mut free = slots.take_free().await;
+    if plenty {
+        let least = slots.limit().div_ceil(2).min(GATHER.1) as usize;
+        let more = async {
+            while free.len() < least {
+                free.extend(slots.take_free().await);
+            }
+        };
+        let _ = tokio::time::timeout(GATHER.0, more).await; // then with those that there are
+    }
+    free
 }
 
 /// As many rows as there are slots.

@@ -5,13 +5,14 @@ use crate::{config::FlowVersion, durable::Control};
 
 impl Executor {
     /// The flow that an execution runs: the content that it began with; else, where it begins now, the version that its
-    /// task names, or the newest.
+    /// task names, or the newest, which may have been asked for already.
     pub(super) async fn flow(
         &self,
         control: &Control,
         id: &str,
         task: &Task,
         row: Option<&ExecutionRow>,
+        newest: Option<StoredFlow>,
     ) -> Result<StoredFlow, Failed> {
         let failed = |error: FlowsError| match error {
             FlowsError::Unknown(_) => Failed::error("UnknownFlow", error.to_string()),
@@ -29,7 +30,10 @@ impl Executor {
                 None => tracing::warn!(flow = id, hash, "the content that this execution began with is gone"),
             }
         }
-        let newest = patiently(control, || self.flows.get(id)).await?.map_err(failed)?;
+        let newest = match newest {
+            Some(newest) => newest,
+            None => patiently(control, || self.flows.get(id)).await?.map_err(failed)?,
+        };
         let Some(named) = task.flow_version.filter(|_| self.flow_version != FlowVersion::Newest) else {
             return Ok(newest);
         };

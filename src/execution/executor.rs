@@ -244,9 +244,18 @@ impl Executor {
     async fn prepare(&self, id: &str, task: Task, workflow: &mut Workflow) -> Result<Prepared, Failed> {
         let control = &workflow.control().clone();
         let own = workflow.owner().id.clone();
-        let row = patiently(control, || self.executions.get(id, own.as_str()))
-            .await?
-            .map_err(|error| Failed::error("DatabaseError", error.to_string()))?;
+        // One that begins runs what its task names, as a rule: that is asked for at the same time. An error there comes again.
+        let likely = task.flow_id.as_deref().filter(|_| workflow.recorded_name(0).is_none());
+        let newest = async || match likely {
+            Some(flow) => self.flows.get(flow).await.ok(),
+            None => None,
+        };
+        let both = async || {
+            let (row, newest) = futures_util::future::join(self.executions.get(id, own.as_str()), newest()).await;
+            row.map(|row| (row, newest))
+        };
+        let (row, newest) =
+            patiently(control, both).await?.map_err(|error| Failed::error("DatabaseError", error.to_string()))?;
         if let Some(row) = row.as_ref().filter(|row| row.has_ended()) {
             // A workflow that has ended is claimed again only after it was resumed or rewound: that is its execution's
             // wish as well. Another workflow's execution stays what it is.
@@ -266,7 +275,8 @@ impl Executor {
                 format!("there is no execution \"{id}\", and the task names no flow"),
             ));
         };
-        let flow = self.flow(control, &flow_id, &task, row.as_ref()).await?;
+        let newest = newest.filter(|_| likely == Some(flow_id.as_str()));
+        let flow = self.flow(control, &flow_id, &task, row.as_ref(), newest).await?;
         let exists = row.is_some();
         let row = match row {
             Some(row) => row,

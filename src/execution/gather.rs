@@ -35,6 +35,8 @@ impl<K: Clone, V> Gather<K, V> {
         loop {
             let (sender, mut answer) = oneshot::channel();
             self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((key.clone(), sender));
+            // Those that were claimed together get here one after the other.
+            tokio::task::yield_now().await;
             let _turn = tokio::select! {
                 biased;
                 answered = &mut answer => match answered {

@@ -4,11 +4,15 @@
 //! 70 a bug, 71 the lease ended under executions that can't be stopped, 75 another worker holds the id, 78 bad configuration.
 
 mod check;
+mod completions;
 mod dev;
+mod doctor;
 mod enqueue;
 mod exit;
 mod flow;
+mod gc;
 mod logs;
+mod man;
 mod migrate;
 mod output;
 mod run;
@@ -73,6 +77,14 @@ enum Command {
     /// Stored flows
     #[command(subcommand)]
     Flow(flow::Flow),
+    /// Look for what is wrong, and tell what to do about it
+    Doctor(doctor::Doctor),
+    /// Remove executions that ended long ago
+    Gc(gc::Gc),
+    /// Write a script that lets a shell complete commands and options
+    Completions(completions::Completions),
+    /// Write the manual's pages
+    Man(man::Man),
 }
 
 impl Global {
@@ -118,5 +130,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check(command) => command.run(&global).await,
         Command::Enqueue(command) => command.run(&global).await,
         Command::Flow(command) => command.run(&global).await,
+        Command::Doctor(command) => command.run(&global).await,
+        Command::Gc(command) => command.run(&global).await,
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
     }
 }

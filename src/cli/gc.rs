@@ -312,7 +312,7 @@ impl<'a> Round<'a> {
                 return Ok(None);
             }
             let asked = Instant::now();
-            let answer = statement(self).await;
+            let answer = statement(&*self).await;
             let pause = asked.elapsed().max(self.options.pause);
             self.summary.batches += 1;
             self.bar.set_message(format!("{} executions, {} looked at", self.summary.count(), self.summary.looked_at));

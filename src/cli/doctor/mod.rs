@@ -186,6 +186,7 @@ async fn examine(mut visit: Visit, findings: &mut Vec<Finding>) -> anyhow::Resul
     if findings.iter().any(|finding| finding.check == "grants" && finding.found.contains("lacks") && lacks_usage(finding)) {
         return Ok(()); // without USAGE nothing more can be seen
     }
+    visit.standing = visit.database.sysdb.standing().await.unwrap_or_default();
     match schema::schemas(&visit).await {
         Ok(found) => findings.extend(found),
         Err(SchemaError::Schema(error)) => add(findings, "system-schema", Err(Unseen::Other(error.to_string())))?,
@@ -197,10 +198,9 @@ async fn examine(mut visit: Visit, findings: &mut Vec<Finding>) -> anyhow::Resul
     if !usable {
         return Ok(()); // there is nothing to look at yet
     }
-    visit.standing = visit.database.sysdb.standing().await.unwrap_or_default();
     match visit.examiner.workers().await {
         Ok(workers) => visit.workers = workers,
-        Err(error) => add(findings, "workers", Err(error.into()))?,
+        Err(error) => add(findings, "workers", Err(error))?,
     }
     look!("indexes", schema::indexes(&visit));
     look!("notify-trigger", schema::trigger(&visit));

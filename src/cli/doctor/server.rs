@@ -220,11 +220,8 @@ pub(super) async fn pooler(visit: &Visit) -> Found {
 /// Whether others on the network can read along.
 pub(super) async fn tls(visit: &Visit) -> Found {
     let server = visit.examiner.server().await?;
-    let hosts = crate::config::Database::clone(&visit.settings.database)
-        .url
-        .parse::<crate::postgres::DatabaseUrl>()
-        .map(|url| url.target().host)
-        .unwrap_or_default();
+    let url = visit.settings.database.url.parse::<crate::postgres::DatabaseUrl>();
+    let hosts = url.map(|url| url.target().host).unwrap_or_default();
     Ok(vec![judge_tls(server.tls, &hosts)])
 }
 

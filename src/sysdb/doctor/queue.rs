@@ -112,7 +112,7 @@ WITH RECURSIVE names(queue) AS (
 SELECT queue, waiting FROM (SELECT queue FROM names WHERE queue IS NOT NULL LIMIT 1000) known, LATERAL (
        SELECT count(*) AS waiting FROM (
               SELECT FROM {s}.workflow_status w
-               WHERE w.status = 'ENQUEUED' AND w.queue_name = known.queue AND w.name = $2 AND {ours} LIMIT 1000) some) counted
+               WHERE w.status = 'ENQUEUED' AND w.queue_name = known.queue AND w.name = $2 AND {ours} LIMIT 1000) found) counted
  WHERE waiting > 0";
 
 impl Examiner {

@@ -251,6 +251,6 @@ async fn what_can_not_be_meant_is_refused_and_a_summary_is_for_people() {
     workflow(&client, "old", "SUCCESS", 40, "", "").await;
     let (code, out, _) = run(&["--older-than", "30d"]).await;
     assert_eq!(code, 0);
-    assert!(out.starts_with("removed 1 executions (1 SUCCESS) that ended before "), "{out}");
+    assert!(out.starts_with("removed 1 execution (1 SUCCESS) that ended before "), "{out}");
     assert!(out.contains("\n  2 steps\n") && out.contains("\n  2 inputs and results\n"), "{out}");
 }

@@ -15,6 +15,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use fireflow_worker::postgres::embedded::{Data, Options, Server, locate};
@@ -84,7 +85,7 @@ fn squeezed(line: &str) -> String {
 fn fits(shown: &str, line: &str) -> bool {
     let (shown, line) = (squeezed(shown), squeezed(line));
     let mut parts = shown.split('…');
-    let Some(mut rest) = line.strip_prefix(parts.next().unwrap_or_default().trim_end_matches('\0')) else { return false };
+    let Some(mut rest) = line.strip_prefix(parts.next().unwrap_or_default()) else { return false };
     let parts: Vec<&str> = parts.collect();
     let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
     for part in middle {
@@ -201,6 +202,8 @@ fn pages() -> Vec<PathBuf> {
 
 /// A server that writes carefully, as an operator's does: `doctor` is among the commands.
 async fn server(folder: &tempfile::TempDir) -> Server {
+    // It may run as another account.
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let options = Options { programs: locate(None).unwrap(), data: Data::Kept(folder.path().join("server")), port: None };
     tokio::task::spawn_blocking(move || Server::start_blocking(&options)).await.unwrap().unwrap()
 }

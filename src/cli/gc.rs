@@ -166,7 +166,9 @@ impl Gc {
         let would = if self.dry_run { "would remove" } else { "removed" };
         let by: Vec<String> = summary.executions.iter().map(|(status, count)| format!("{count} {status}")).collect();
         let by = if by.is_empty() { String::new() } else { format!(" ({})", by.join(", ")) };
-        output::line(format!("{would} {} executions{by} that ended before {}", summary.count(), summary.before));
+        let count = summary.count();
+        let noun = if count == 1 { "execution" } else { "executions" };
+        output::line(format!("{would} {count} {noun}{by} that ended before {}", summary.before));
         let Removed { payloads, steps, stream_items, events, messages, application_rows } = summary.removed;
         let rows = [
             ("inputs and results", payloads),

@@ -1,5 +1,6 @@
 //! The server, its settings, and sessions of others.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,8 +11,10 @@ use tokio_postgres::NoTls;
 use super::{Patient, visit};
 use crate::support::{TestDatabase, TestServer, pgbouncer::PgBouncer, worker::WorkerProcess, worker::program};
 
-/// A server that writes carefully, as those that people need; with its folder, which goes last.
+/// A server that writes carefully, as those that people need, in this folder, which goes last.
 async fn durable(folder: &tempfile::TempDir) -> Server {
+    // It may run as another account.
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let data = Data::Kept(folder.path().join("server"));
     let options = Options { programs: locate(None).unwrap(), data, port: None };
     tokio::task::spawn_blocking(move || Server::start_blocking(&options)).await.unwrap().unwrap()

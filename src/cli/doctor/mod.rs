@@ -19,7 +19,7 @@ use std::{
 use clap::Args;
 use serde_json::json;
 
-use self::finding::{Finding, Level};
+use self::finding::{Finding, Level, many};
 use super::output::Tone;
 use super::{Global, exit, output};
 use crate::{
@@ -142,7 +142,9 @@ impl Doctor {
             }))?;
         } else {
             shown.for_each(show);
-            output::line(format!("{errors} errors, {warnings} warnings, {notes} notes, {well} ok"));
+            let [errors, warnings, notes] = [(errors, "error"), (warnings, "warning"), (notes, "note")]
+                .map(|(count, one)| many(i64::try_from(count).unwrap_or(i64::MAX), one));
+            output::line(format!("{errors}, {warnings}, {notes}, {well} ok"));
         }
         Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILURE) })
     }

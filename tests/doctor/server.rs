@@ -158,3 +158,35 @@ async fn a_clock_that_differs_from_the_server_s_is_told() {
     let fake = [("LD_PRELOAD", library.as_str()), ("FAKETIME", "-3h"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
     visit(&patient.url, &[], &fake).await.has("clock", "warning", &["ahead of", "NTP", "deadlines"]);
 }
+
+/// An address of this machine that others on its network can reach.
+fn own_address() -> Option<std::net::IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?; // sends nothing
+    Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_loopback() && !address.is_unspecified())
+}
+
+#[tokio::test]
+async fn a_way_over_the_network_without_tls_is_told() {
+    let Some(address) = own_address() else {
+        eprintln!("skipped: this machine has no network");
+        return;
+    };
+    let patient = Patient::new().await;
+    // The tests' server listens to this machine only; this passes on what comes over the network.
+    let listener = tokio::net::TcpListener::bind((address, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let relay = tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut server = tokio::net::TcpStream::connect(("127.0.0.1", TestServer::get().port())).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    let mut url = url::Url::parse(&patient.url).unwrap();
+    url.set_host(Some(&address.to_string())).unwrap();
+    url.set_port(Some(port)).unwrap();
+    visit(url.as_str(), &[], &[]).await.has("tls", "warning", &[&address.to_string(), "not encrypted", "sslmode=verify-full"]);
+    relay.abort();
+}

@@ -247,7 +247,7 @@ impl From<SysdbError> for Unseen {
 
 /// Add what a check found. One that can't look is a finding; only a database that has gone meanwhile ends the visit.
 fn add(findings: &mut Vec<Finding>, check: &'static str, found: Result<Vec<Finding>, impl Into<Unseen>>) -> anyhow::Result<()> {
-    let unseen = match found.map_err(Into::into) {
+    let unseen = match found.map_err(Into::<Unseen>::into) {
         Ok(found) => {
             findings.extend(found);
             return Ok(());

@@ -119,12 +119,10 @@ async fn families_stay_while_one_of_them_may_need_another() {
     workflow(&client, "ended", "ERROR", 20, "", "").await;
     workflow(&client, "ended-1", "SUCCESS", 40, child.0, &(child.1)("ended")).await;
     workflow(&client, "orphan-1", "SUCCESS", 40, child.0, &(child.1)("gone")).await;
-    // A family that is old as a whole goes as a whole, in one or two runs.
+    // A family that is old as a whole goes as a whole, also where a child ended before its parent was cancelled.
     workflow(&client, "old", "CANCELLED", 40, "", "").await;
     workflow(&client, "old-1", "SUCCESS", 41, child.0, &(child.1)("old")).await;
-    for _ in 0..2 {
-        gc(&url, &["--older-than", "30d", "--batch-size", "1"]).await;
-    }
+    gc(&url, &["--older-than", "30d", "--batch-size", "1"]).await;
     assert_eq!(statuses(&client).await, ["busy", "busy-1", "ended", "live", "live-1", "resumable", "resumable-1"]);
 }
 

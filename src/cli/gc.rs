@@ -27,6 +27,8 @@ const INTERRUPTED: u8 = 130;
 const YOUNGEST: Duration = Duration::from_secs(3600);
 /// Batches that may fail in a row. A batch that fails is halved; then others were in the way, or it was too large.
 const PATIENCE: u32 = 6;
+/// Generations of a family that go in one run; those after them go in the next one.
+const GENERATIONS: u32 = 5;
 /// Contents of flows that a dry run counts.
 const COUNTED: i64 = 100_000;
 
@@ -220,9 +222,16 @@ impl<'a> Round<'a> {
 
     /// Everything, until the end, the time's end, or a signal.
     async fn all(&mut self) -> anyhow::Result<()> {
-        for walk in [Walk::Ended, Walk::Undated] {
-            if !self.walk(walk).await? {
-                return Ok(());
+        for _ in 0..GENERATIONS {
+            let before = self.summary.count();
+            for walk in [Walk::Ended, Walk::Undated] {
+                if !self.walk(walk).await? {
+                    return Ok(());
+                }
+            }
+            // A parent that went may have been all that kept its children. A dry run takes none away.
+            if self.summary.count() == before || self.options.dry_run {
+                break;
             }
         }
         if self.options.orphans {

@@ -457,7 +457,8 @@ impl Play<'_> {
         let held = examiner.held().await.unwrap();
         assert!(held.iter().any(|held| held.executor == "sdk" && !held.registered), "{held:?}");
         assert!(examiner.parked().await.unwrap().is_empty());
-        assert!(examiner.queues_in_use().await.unwrap().is_empty());
+        let used = examiner.queues_in_use().await.unwrap();
+        assert!(used.iter().any(|used| used.queue == self.name("partitioned") && used.count == 3), "{used:?}");
         assert!(examiner.crashed(9).await.unwrap().is_empty());
         assert!(examiner.old_pins().await.unwrap().is_empty() && examiner.old_contents().await.unwrap().is_empty());
     }

@@ -100,7 +100,11 @@ fn errors_of_usage_are_as_recorded() {
         let output = program(arguments);
         assert!(output.stdout.is_empty() && !output.status.success(), "{arguments:?}: {output:?}");
         let said = String::from_utf8(output.stderr).unwrap();
-        text.push_str(&format!("$ fireflow-worker {}\n{said}exit code {}\n\n", arguments.join(" "), output.status.code().unwrap()));
+        text.push_str(&format!(
+            "$ fireflow-worker {}\n{said}exit code {}\n\n",
+            arguments.join(" "),
+            output.status.code().unwrap()
+        ));
     }
     let wrong = recorded("errors.txt", &text);
     assert!(wrong.is_none(), "{}", wrong.unwrap_or_default());
@@ -164,15 +168,21 @@ fn the_manual_has_a_page_for_every_command_and_is_clean() {
     let mut pages: Vec<String> =
         std::fs::read_dir(&dir).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
     pages.sort();
-    let mut expected: Vec<String> =
-        commands().iter().map(|words| format!("{}.1", [&["fireflow-worker".to_owned()], &words[..]].concat().join("-"))).collect();
+    let mut expected: Vec<String> = commands()
+        .iter()
+        .map(|words| format!("{}.1", [&["fireflow-worker".to_owned()], &words[..]].concat().join("-")))
+        .collect();
     expected.sort();
     assert_eq!(pages, expected);
     for page in &pages {
         let text = std::fs::read_to_string(dir.join(page)).unwrap();
         assert!(text.contains(".TH") && text.contains(".SH NAME") && text.contains(".SH SYNOPSIS"), "{page}: {text}");
         if let Some(judged) = judged("groff", &["-man", "-Tutf8", "-ww", "-z"], &dir.join(page)) {
-            assert!(judged.status.success() && judged.stderr.is_empty(), "{page}: {}", String::from_utf8_lossy(&judged.stderr));
+            assert!(
+                judged.status.success() && judged.stderr.is_empty(),
+                "{page}: {}",
+                String::from_utf8_lossy(&judged.stderr)
+            );
         }
     }
     let one = out(&["man", "flow", "push"]);
@@ -184,5 +194,8 @@ fn the_manual_has_a_page_for_every_command_and_is_clean() {
     }
     let unwritable = program(&["man", "--dir", "/proc/nowhere"]);
     assert_eq!(unwritable.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&unwritable.stderr).contains("/proc/nowhere: can't make this folder"), "{unwritable:?}");
+    assert!(
+        String::from_utf8_lossy(&unwritable.stderr).contains("/proc/nowhere: can't make this folder"),
+        "{unwritable:?}"
+    );
 }

@@ -77,7 +77,10 @@ impl Visit {
         let fitting = found.iter().find(fits);
         assert!(fitting.is_some(), "{check}: no {level} with {words:?} in {found:#?}");
         // Whatever isn't well comes with a next step.
-        assert!(level == "ok" || fitting.is_some_and(|finding| finding["advice"].as_str().is_some_and(|advice| advice.len() > 10)));
+        assert!(
+            level == "ok"
+                || fitting.is_some_and(|finding| finding["advice"].as_str().is_some_and(|advice| advice.len() > 10))
+        );
     }
 
     /// The check has found nothing.

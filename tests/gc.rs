@@ -65,9 +65,14 @@ async fn what_ended_long_ago_goes_with_all_that_belongs_to_it_and_nothing_else()
     let database = TestDatabase::new().await;
     let (client, url) = (SqlClient::open(&database).await, database.url());
     for (id, status, days) in [
-        ("old-success", "SUCCESS", 40), ("old-error", "ERROR", 40), ("old-cancelled", "CANCELLED", 40),
-        ("old-parked", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", 40), ("young", "SUCCESS", 20), ("enqueued", "ENQUEUED", 40),
-        ("delayed", "DELAYED", 40), ("pending", "PENDING", 40),
+        ("old-success", "SUCCESS", 40),
+        ("old-error", "ERROR", 40),
+        ("old-cancelled", "CANCELLED", 40),
+        ("old-parked", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", 40),
+        ("young", "SUCCESS", 20),
+        ("enqueued", "ENQUEUED", 40),
+        ("delayed", "DELAYED", 40),
+        ("pending", "PENDING", 40),
     ] {
         workflow(&client, id, status, days, "", "").await;
     }
@@ -88,7 +93,8 @@ async fn what_ended_long_ago_goes_with_all_that_belongs_to_it_and_nothing_else()
 
     let done = gc(&url, &["--older-than", "30d", "--batch-size", "2"]).await;
     assert_eq!(done["executions"], dry["executions"]);
-    let counts = ["payloads", "steps", "stream_items", "events", "messages", "application_rows"].map(|key| done[key].as_i64().unwrap());
+    let counts = ["payloads", "steps", "stream_items", "events", "messages", "application_rows"]
+        .map(|key| done[key].as_i64().unwrap());
     assert_eq!(counts, [10, 10, 5, 10, 5, 10]);
     let kept = ["delayed", "enqueued", "old-parked", "pending", "shop", "unclaimed", "young"];
     for (table, column) in TABLES {
@@ -96,7 +102,8 @@ async fn what_ended_long_ago_goes_with_all_that_belongs_to_it_and_nothing_else()
     }
     assert_eq!(left(&client, "fireflow_executions", "id").await.len(), 12, "the product's rows stay");
 
-    let parked = gc(&url, &["--older-than", "30d", "--statuses", "parked,success", "--all-applications", "--executions"]).await;
+    let parked =
+        gc(&url, &["--older-than", "30d", "--statuses", "parked,success", "--all-applications", "--executions"]).await;
     assert_eq!(parked["executions"], json!({"MAX_RECOVERY_ATTEMPTS_EXCEEDED": 1, "SUCCESS": 2}));
     assert_eq!(statuses(&client).await, ["delayed", "enqueued", "pending", "young"]);
     assert_eq!(left(&client, "fireflow_executions", "id").await.len(), 9, "these went, since that was asked for");
@@ -137,7 +144,8 @@ async fn it_may_be_interrupted_doubled_and_bounded_and_removes_whole_workflows_o
          INSERT INTO dbos.workflow_input (workflow_uuid, inputs) SELECT 'X' || n, '{{}}' FROM generate_series(1, 6000) n"
     );
     client.sql().batch_execute(&fill).await.unwrap();
-    let whole = "SELECT (SELECT count(*) FROM dbos.workflow_status s FULL JOIN dbos.operation_outputs o USING (workflow_uuid)
+    let whole =
+        "SELECT (SELECT count(*) FROM dbos.workflow_status s FULL JOIN dbos.operation_outputs o USING (workflow_uuid)
                           FULL JOIN dbos.workflow_input i USING (workflow_uuid)
                           WHERE s.status IS NULL OR o.function_id IS NULL OR i.inputs IS NULL)";
     let some = "SELECT LEAST(1, 6000 - count(*)) FROM dbos.workflow_status";
@@ -158,7 +166,8 @@ async fn it_may_be_interrupted_doubled_and_bounded_and_removes_whole_workflows_o
 
     // Two at once, and one that is told to end says what it did.
     let mut told = program(&url);
-    told.args(["gc", "--json", "--older-than", "30d", "--batch-size", "3", "--pause", "50ms"]).stdout(std::process::Stdio::piped());
+    told.args(["gc", "--json", "--older-than", "30d", "--batch-size", "3", "--pause", "50ms"])
+        .stdout(std::process::Stdio::piped());
     let told = told.spawn().unwrap();
     let pid = rustix::process::Pid::from_raw(told.id().unwrap().cast_signed()).unwrap();
     let fewer = "SELECT LEAST(1, $1 - count(*)) FROM dbos.workflow_status";
@@ -169,7 +178,10 @@ async fn it_may_be_interrupted_doubled_and_bounded_and_removes_whole_workflows_o
     let first: Json = serde_json::from_slice(&ended.stdout).unwrap();
     assert_eq!(first["complete"], false);
 
-    let (one, other) = tokio::join!(gc(&url, &["--older-than", "30d", "--batch-size", "50"]), gc(&url, &["--older-than", "30d", "--batch-size", "40"]));
+    let (one, other) = tokio::join!(
+        gc(&url, &["--older-than", "30d", "--batch-size", "50"]),
+        gc(&url, &["--older-than", "30d", "--batch-size", "40"])
+    );
     let removed: i64 = [&first, &one, &other].iter().filter_map(|run| run["executions"]["SUCCESS"].as_i64()).sum();
     // What one had locked, the other left to it.
     assert_eq!(removed, left, "{one} {other}");

@@ -39,7 +39,9 @@ enum Step {
 
 /// What the test runs of the commands that a page shows.
 fn is_run(command: &str) -> bool {
-    let mut words = command.split_whitespace().skip_while(|word| word.split_once('=').is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c == '_')));
+    let mut words = command.split_whitespace().skip_while(|word| {
+        word.split_once('=').is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+    });
     words.next().is_some_and(|word| ["fireflow-worker", "psql", "pg_dump", "curl"].contains(&word))
 }
 
@@ -113,15 +115,26 @@ fn all_fit(shown: &[String], lines: &[&str]) -> bool {
 fn what_is_shown_is_compared_and_only_ellipses_are_not() {
     let shown = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
     assert!(fits("a  b", "a b ") && !fits("a b", "a c") && !fits("a", "a b"));
-    assert!(fits("took … ms", "took 12 ms") && !fits("took … ms", "took 12 s") && fits("…x…", "axb") && !fits("…x…", "ab"));
-    assert!(all_fit(&shown(&["a", "…", "d"]), &["a", "b", "c", "d"]) && !all_fit(&shown(&["a", "…", "d"]), &["a", "b"]));
+    assert!(
+        fits("took … ms", "took 12 ms") && !fits("took … ms", "took 12 s") && fits("…x…", "axb") && !fits("…x…", "ab")
+    );
+    assert!(
+        all_fit(&shown(&["a", "…", "d"]), &["a", "b", "c", "d"]) && !all_fit(&shown(&["a", "…", "d"]), &["a", "b"])
+    );
     assert!(!all_fit(&shown(&["a"]), &["a", "b"]) && !all_fit(&shown(&["a", "b"]), &["a"]));
     let page = "```console\n$ fireflow-worker a \\\n  --b\nout\n$ systemctl c\n```\n```sh\n$ fireflow-worker no\n```\n<!-- run: worker w -->\n";
     let steps = steps(page);
     assert_eq!(steps.len(), 3, "{steps:?}");
-    assert!(matches!(&steps[0], Step::Command { line: 2, command, shown } if command == "fireflow-worker a   --b" && shown == &["out"]));
+    assert!(
+        matches!(&steps[0], Step::Command { line: 2, command, shown } if command == "fireflow-worker a   --b" && shown == &["out"])
+    );
     assert!(matches!(&steps[2], Step::Worker(id) if id == "w"));
-    assert!(is_run("A_B=1 fireflow-worker x") && is_run("psql -c x") && !is_run("systemctl start fireflow-worker") && !is_run("x=1"));
+    assert!(
+        is_run("A_B=1 fireflow-worker x")
+            && is_run("psql -c x")
+            && !is_run("systemctl start fireflow-worker")
+            && !is_run("x=1")
+    );
 }
 
 /// A page's surroundings.
@@ -174,7 +187,8 @@ async fn play(page: &Path, server: &Server, database: &str, ready: bool) -> usiz
         match step {
             Step::Worker(id) => stage.start(&id).await,
             Step::Stop(id) => {
-                let worker = stage.workers.remove(&id).unwrap_or_else(|| panic!("{}: no worker {id} runs", page.display()));
+                let worker =
+                    stage.workers.remove(&id).unwrap_or_else(|| panic!("{}: no worker {id} runs", page.display()));
                 assert!(worker.stop().await.success());
             }
             Step::Command { command, .. } if !is_run(&command) => {}
@@ -185,7 +199,11 @@ async fn play(page: &Path, server: &Server, database: &str, ready: bool) -> usiz
                 assert!(output.status.success(), "{place}\n{}\n{out}{err}", output.status);
                 let lines: Vec<&str> = out.trim_end().lines().collect();
                 let end = shown.iter().rposition(|line| !line.trim().is_empty()).map_or(0, |last| last + 1);
-                assert!(end == 0 || all_fit(&shown[..end], &lines), "{place}\nshown:\n{}\nwritten:\n{out}{err}", shown.join("\n"));
+                assert!(
+                    end == 0 || all_fit(&shown[..end], &lines),
+                    "{place}\nshown:\n{}\nwritten:\n{out}{err}",
+                    shown.join("\n")
+                );
                 count += 1;
             }
         }
@@ -195,7 +213,10 @@ async fn play(page: &Path, server: &Server, database: &str, ready: bool) -> usiz
 
 fn pages() -> Vec<PathBuf> {
     let Ok(folder) = std::fs::read_dir(root().join("docs/operations")) else { return Vec::new() };
-    let mut pages: Vec<PathBuf> = folder.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|kind| kind == "md")).collect();
+    let mut pages: Vec<PathBuf> = folder
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|kind| kind == "md"))
+        .collect();
     pages.sort();
     pages
 }
@@ -204,7 +225,8 @@ fn pages() -> Vec<PathBuf> {
 async fn server(folder: &tempfile::TempDir) -> Server {
     // It may run as another account.
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let options = Options { programs: locate(None).unwrap(), data: Data::Kept(folder.path().join("server")), port: None };
+    let options =
+        Options { programs: locate(None).unwrap(), data: Data::Kept(folder.path().join("server")), port: None };
     tokio::task::spawn_blocking(move || Server::start_blocking(&options)).await.unwrap().unwrap()
 }
 
@@ -242,16 +264,23 @@ async fn the_guide_names_every_check_command_exit_code_and_page() {
     assert!(program(&database.url()).arg("migrate").output().await.unwrap().status.success());
     let visit = program(&database.url()).args(["doctor", "--json"]).output().await.unwrap();
     let visit: serde_json::Value = serde_json::from_slice(&visit.stdout).unwrap();
-    let checks: BTreeSet<String> =
-        visit["findings"].as_array().unwrap().iter().map(|finding| finding["check"].as_str().unwrap().to_owned()).collect();
+    let checks: BTreeSet<String> = visit["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|finding| finding["check"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(first_column(&guide, "| check | looks whether |"), checks);
 
     let help = program("postgres://127.0.0.1:1/none").arg("--help").output().await.unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     let (_, list) = help.split_once("\nCommands:\n").unwrap();
     let named = list.lines().take_while(|line| !line.is_empty()).filter(|line| !line.starts_with("   "));
-    let commands: BTreeSet<String> =
-        named.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").map(str::to_owned).collect();
+    let commands: BTreeSet<String> = named
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .map(str::to_owned)
+        .collect();
     assert_eq!(first_column(&guide, "| command | does | changes something |"), commands);
 
     let (_, codes) = help.split_once("Exit codes: ").unwrap();
@@ -265,7 +294,11 @@ async fn the_guide_names_every_check_command_exit_code_and_page() {
         let name = format!("(operations/{}", page.file_name().unwrap().to_str().unwrap());
         assert!(guide.contains(&name), "the guide doesn't link {name})");
     }
-    let targets = guide.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|target| !target.starts_with("http"));
+    let targets = guide
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
+        .filter(|target| !target.starts_with("http"));
     for target in targets.map(|target| target.split('#').next().unwrap_or_default()).filter(|file| !file.is_empty()) {
         let there = root().join("docs").join(target).exists();
         assert!(there || target.starts_with("operations/"), "the guide links to {target}, which isn't there");

@@ -139,7 +139,10 @@ impl Gc {
         let database = Database::connect(&settings).await?;
         let missing = database.plan_schemas().await?;
         if !missing.is_empty() {
-            bail!("there is nothing to remove from yet: fireflow-worker migrate makes the schemas ({} are missing)", missing.len());
+            bail!(
+                "there is nothing to remove from yet: fireflow-worker migrate makes the schemas ({} are missing)",
+                missing.len()
+            );
         }
         let ago = i64::try_from(self.older_than.as_millis()).context("--older-than: too long ago")?;
         let before = database.sysdb.before_now(ago).await?;
@@ -210,7 +213,11 @@ impl<'a> Round<'a> {
     fn new(options: &'a Gc, database: Database, retention: Retention) -> anyhow::Result<Round<'a>> {
         let shutdown = Shutdown::new();
         tokio::spawn(shutdown.obey_signals()?); // ends with the process
-        let bar = if std::io::stderr().is_terminal() && !options.json { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        let bar = if std::io::stderr().is_terminal() && !options.json {
+            ProgressBar::new_spinner()
+        } else {
+            ProgressBar::hidden()
+        };
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
             bar.set_style(style);
         }
@@ -315,7 +322,10 @@ impl<'a> Round<'a> {
 
     /// One statement, and the pause before it; tried again with a smaller batch when others were in the way. `None` when the time
     /// is over.
-    async fn patiently<T>(&mut self, statement: impl AsyncFn(&Round<'_>) -> Result<T, SysdbError>) -> anyhow::Result<Option<T>> {
+    async fn patiently<T>(
+        &mut self,
+        statement: impl AsyncFn(&Round<'_>) -> Result<T, SysdbError>,
+    ) -> anyhow::Result<Option<T>> {
         let mut failures = 0;
         loop {
             let over = self.options.max_duration.is_some_and(|most| self.began.elapsed() >= most);
@@ -339,7 +349,10 @@ impl<'a> Round<'a> {
                     tracing::debug!(%error, size = self.size, "a batch failed, trying a smaller one");
                     self.rest(pause.max(Duration::from_millis(250)) * failures).await;
                 }
-                Err(error) => return Err(error).context("gc stopped; what it had removed stays removed, and the next run goes on"),
+                Err(error) => {
+                    return Err(error)
+                        .context("gc stopped; what it had removed stays removed, and the next run goes on");
+                }
             }
         }
     }

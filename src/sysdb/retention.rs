@@ -186,7 +186,9 @@ impl SystemDatabase {
         };
         let gone = match dry {
             true => "SELECT status FROM doomed",
-            false => "DELETE FROM {s}.workflow_status WHERE workflow_uuid = ANY((SELECT ids FROM ids)::text[]) RETURNING status",
+            false => {
+                "DELETE FROM {s}.workflow_status WHERE workflow_uuid = ANY((SELECT ids FROM ids)::text[]) RETURNING status"
+            }
         };
         let (along, undated) = match walk {
             Walk::Ended => (ENDED, ""),

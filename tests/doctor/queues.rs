@@ -19,7 +19,11 @@ fn row(id: &str, status: &str, more: &[(&str, &str)]) -> String {
     }
     let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
     let values: Vec<&str> = columns.iter().map(|(_, value)| value.as_str()).collect();
-    format!("DELETE FROM dbos.workflow_status; INSERT INTO dbos.workflow_status ({}) VALUES ({})", names.join(", "), values.join(", "))
+    format!(
+        "DELETE FROM dbos.workflow_status; INSERT INTO dbos.workflow_status ({}) VALUES ({})",
+        names.join(", "),
+        values.join(", ")
+    )
 }
 
 const NOW: &str = "(extract(epoch FROM now()) * 1000)::bigint";
@@ -41,14 +45,22 @@ async fn what_waits_for_nobody_is_told_by_what_it_asks_for() {
     let patient = Patient::new().await;
     patient.visit(&[]).await.is_well("strangers");
     let strangers: [(&[(&str, &str)], &str, &[&str]); 7] = [
-        (&[("name", "'sendInvoice'")], "unknown-workflows", &["sendInvoice", "X1", "queue of its own", "executions cancel"]),
+        (
+            &[("name", "'sendInvoice'")],
+            "unknown-workflows",
+            &["sendInvoice", "X1", "queue of its own", "executions cancel"],
+        ),
         (&[("class_name", "'Other'")], "unknown-workflows", &["class \\\"Other\\\"", "execution.class_name"]),
         (&[("config_name", "'blue'")], "unknown-workflows", &["configuration blue", "no configured instances"]),
         (&[("serialization", "'java_kryo'")], "unknown-serialisations", &["java_kryo", "portable_json"]),
         (&[("application_name", "'shop'")], "foreign-applications", &["application shop", "applicationName"]),
         (&[("application_version", "'7.0.0'")], "unknown-versions", &["7.0.0", "worker.application_version"]),
         (
-            &[("name", "'sendInvoice'"), ("queue_name", "'_dbos_internal_queue'"), ("application_name", "'fireflow-executor'")],
+            &[
+                ("name", "'sendInvoice'"),
+                ("queue_name", "'_dbos_internal_queue'"),
+                ("application_name", "'fireflow-executor'"),
+            ],
             "unknown-workflows",
             &["_dbos_internal_queue", "sendInvoice"],
         ),
@@ -73,7 +85,9 @@ async fn what_waits_too_long_is_told_with_who_could_take_it() {
     patient.visit(&[]).await.is_well("waiting");
     patient.visit(&["--patience", "0s"]).await.has("waiting", "error", &["1 execution waiting", "X1"]);
     let late = row("X1", "ENQUEUED", &[("created_at", HOUR_AGO)]);
-    patient.has(&late, "waiting", "error", &["1 execution waiting for up to 1 h", "no live worker", "start a worker"]).await;
+    patient
+        .has(&late, "waiting", "error", &["1 execution waiting for up to 1 h", "no live worker", "start a worker"])
+        .await;
     let visit = patient.visit(&[]).await;
     assert_eq!((visit.code, &visit.said["healthy"]), (1, &false.into()));
     patient.has(&lease("w1", 600), "waiting", "warning", &["X1", "worker_concurrency", "queue show"]).await;
@@ -93,8 +107,17 @@ async fn what_waits_too_long_is_told_with_who_could_take_it() {
 #[tokio::test]
 async fn what_is_pending_for_nobody_is_told_with_who_can_cure_it() {
     let patient = Patient::new().await;
-    let held = |executor: &str| row("X1", "PENDING", &[("executor_id", executor), ("started_at_epoch_ms", HOUR_AGO), ("owner_xid", "'t'")]);
-    patient.has(&held("'laptop'"), "stuck", "warning", &["executor laptop", "no worker of this kind", "recovery.adopt_executors"]).await;
+    let held = |executor: &str| {
+        row("X1", "PENDING", &[("executor_id", executor), ("started_at_epoch_ms", HOUR_AGO), ("owner_xid", "'t'")])
+    };
+    patient
+        .has(
+            &held("'laptop'"),
+            "stuck",
+            "warning",
+            &["executor laptop", "no worker of this kind", "recovery.adopt_executors"],
+        )
+        .await;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "[recovery]\nadopt_executors = [\"laptop\"]\n").unwrap();
     let visit = patient.visit(&["--config", file.path().to_str().unwrap()]).await;
@@ -104,28 +127,37 @@ async fn what_is_pending_for_nobody_is_told_with_who_can_cure_it() {
 
     let dead = format!("{}; {}", held("'w1'"), lease("w1", -600));
     patient.has(&dead, "stuck", "error", &["executor w1", "lease has ended", "no live worker", "start a worker"]).await;
-    patient.has(&lease("w2", 600), "stuck", "warning", &["executor w1", "live workers should have", "locks and grants"]).await;
+    patient
+        .has(&lease("w2", 600), "stuck", "warning", &["executor w1", "live workers should have", "locks and grants"])
+        .await;
     patient.sql(&lease("w1", 600)).await;
     patient.visit(&[]).await.is_well("stuck");
 
     let parked = row("X5", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", &[("completed_at", NOW)]);
-    patient.has(&parked, "parked", "warning", &["X5", "executions show", "executions resume", "gc --statuses parked"]).await;
+    patient
+        .has(&parked, "parked", "warning", &["X5", "executions show", "executions resume", "gc --statuses parked"])
+        .await;
 }
 
 #[tokio::test]
 async fn limits_that_contradict_are_told() {
     let patient = Patient::new().await;
     let register = |columns: &str, values: &str| {
-        format!("DELETE FROM dbos.queues; INSERT INTO dbos.queues (name, {columns}) VALUES ('fireflow-executions', {values})")
+        format!(
+            "DELETE FROM dbos.queues; INSERT INTO dbos.queues (name, {columns}) VALUES ('fireflow-executions', {values})"
+        )
     };
     patient.sql(&register("concurrency, worker_concurrency", "100, 5")).await;
     patient.visit(&[]).await.is_well("limits");
     let paused = register("concurrency", "0");
-    patient.has(&paused, "limits", "warning", &["fireflow-executions is paused", "queue resume fireflow-executions"]).await;
+    patient
+        .has(&paused, "limits", "warning", &["fireflow-executions is paused", "queue resume fireflow-executions"])
+        .await;
     let other = register("concurrency, application_name", "100, 'shop'");
     patient.has(&other, "limits", "error", &["application shop", "another queue.name"]).await;
     let fewer = register("concurrency, worker_concurrency, rate_limit_max, rate_limit_period_sec", "7, 2, 10, 60");
-    let words = ["concurrency 7 instead of 100", "worker_concurrency 2 instead of 5", "rate_limit 10 per 1m instead of none"];
+    let words =
+        ["concurrency 7 instead of 100", "worker_concurrency 2 instead of 5", "rate_limit 10 per 1m instead of none"];
     patient.has(&fewer, "limits", "note", &words).await;
     let own = super::visit(&patient.url, &[], &[("FIREFLOW__QUEUE__LIMITS", "configured")]).await;
     own.has("limits", "note", &["ignore them", "queue.limits"]);

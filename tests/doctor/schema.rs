@@ -8,7 +8,11 @@ use crate::support::{TestDatabase, client::SqlClient, flows::echo, worker::Worke
 #[tokio::test]
 async fn a_schema_that_is_missing_old_or_half_made_is_told() {
     let empty = TestDatabase::new().await;
-    visit(&empty.url(), &[], &[]).await.has("system-schema", "warning", &["no system schema dbos", "fireflow-worker migrate"]);
+    visit(&empty.url(), &[], &[]).await.has(
+        "system-schema",
+        "warning",
+        &["no system schema dbos", "fireflow-worker migrate"],
+    );
     let tables = "SELECT count(*) FROM pg_tables WHERE schemaname IN ('dbos', 'public')";
     assert_eq!(empty.client().await.query_one(tables, &[]).await.unwrap().get::<_, i64>(0), 0, "it changes nothing");
 
@@ -17,12 +21,21 @@ async fn a_schema_that_is_missing_old_or_half_made_is_told() {
     visit.has("system-schema", "ok", &["level 125"]);
     visit.is_well("tables");
     visit.is_well("indexes");
-    patient.has("DROP INDEX dbos.idx_workflow_status_pending", "indexes", "warning", &["idx_workflow_status_pending", "not there", "CONCURRENTLY"]).await;
-    let broken = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'dbos.idx_workflow_status_delayed'::regclass";
+    patient
+        .has(
+            "DROP INDEX dbos.idx_workflow_status_pending",
+            "indexes",
+            "warning",
+            &["idx_workflow_status_pending", "not there", "CONCURRENTLY"],
+        )
+        .await;
+    let broken =
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'dbos.idx_workflow_status_delayed'::regclass";
     patient.has(broken, "indexes", "warning", &["idx_workflow_status_delayed", "invalid", "REINDEX"]).await;
     patient.has("DROP TABLE fireflow_crashes", "tables", "warning", &["fireflow_crashes", "migrate"]).await;
 
-    let older = "ALTER TABLE dbos.workflow_status DROP COLUMN creator_xid; UPDATE dbos.dbos_migrations SET version = 122";
+    let older =
+        "ALTER TABLE dbos.workflow_status DROP COLUMN creator_xid; UPDATE dbos.dbos_migrations SET version = 122";
     patient.has(older, "system-schema", "note", &["level 122", "migrate"]).await;
     patient.has("DROP TABLE dbos.streams", "system-schema", "error", &["table streams", "docs/schema.md"]).await;
     let lost = Patient::new().await;
@@ -61,13 +74,21 @@ async fn a_role_is_told_what_it_lacks_and_with_just_that_the_worker_runs() {
     // What it advises is what helps.
     for _ in 0..2 {
         let seen = visit(url.as_str(), &[], &[]).await;
-        for statement in seen.findings("grants")[0]["missing"].as_array().or(seen.findings("grants")[0]["figures"]["missing"].as_array()).unwrap() {
+        for statement in seen.findings("grants")[0]["missing"]
+            .as_array()
+            .or(seen.findings("grants")[0]["figures"]["missing"].as_array())
+            .unwrap()
+        {
             run(statement.as_str().unwrap()).await;
         }
     }
     let granted = visit(url.as_str(), &[], &[]).await;
     granted.is_well("grants");
-    let deaf = granted.said["findings"].as_array().unwrap().iter().filter(|finding| finding["found"].as_str().unwrap().contains("can't tell"));
+    let deaf = granted.said["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|finding| finding["found"].as_str().unwrap().contains("can't tell"));
     assert_eq!(deaf.count(), 0, "{:#}", granted.said);
 
     let worker = WorkerProcess::start(url.as_str(), "w1", &[]).await;

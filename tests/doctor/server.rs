@@ -41,7 +41,16 @@ async fn a_healthy_house_has_no_warnings_and_a_server_that_is_not_is_told() {
     let healthy = visit(&url, &["--strict"], &[]).await;
     assert_eq!(healthy.code, 0, "{:#}", healthy.said);
     assert_eq!([&healthy.said["errors"], &healthy.said["warnings"]], [&Json::from(0), &Json::from(0)]);
-    for check in ["durability", "memory", "autovacuum", "archiving", "replication-slots", "prepared-transactions", "workers", "server"] {
+    for check in [
+        "durability",
+        "memory",
+        "autovacuum",
+        "archiving",
+        "replication-slots",
+        "prepared-transactions",
+        "workers",
+        "server",
+    ] {
         healthy.is_well(check);
     }
     let text = program(&url).args(["doctor", "--quiet"]).output().await.unwrap();
@@ -90,9 +99,30 @@ async fn a_server_that_forgets_and_sessions_that_begin_badly_are_told() {
     visit.is_well("tls");
     let name = patient.database.name();
     let set = |setting: &str| format!("ALTER DATABASE {name} SET {setting}");
-    patient.has(&set("default_transaction_isolation = 'serializable'"), "defaults", "warning", &["is serializable (from database)", "read committed"]).await;
-    patient.has(&set("idle_session_timeout = '5min'"), "defaults", "warning", &["idle_session_timeout is 300000 ms", "ALTER ROLE"]).await;
-    patient.has(&format!("ALTER DATABASE {name} CONNECTION LIMIT 5"), "connections", "warning", &["may take 9 connections", "lets in 5", "pool_size"]).await;
+    patient
+        .has(
+            &set("default_transaction_isolation = 'serializable'"),
+            "defaults",
+            "warning",
+            &["is serializable (from database)", "read committed"],
+        )
+        .await;
+    patient
+        .has(
+            &set("idle_session_timeout = '5min'"),
+            "defaults",
+            "warning",
+            &["idle_session_timeout is 300000 ms", "ALTER ROLE"],
+        )
+        .await;
+    patient
+        .has(
+            &format!("ALTER DATABASE {name} CONNECTION LIMIT 5"),
+            "connections",
+            "warning",
+            &["may take 9 connections", "lets in 5", "pool_size"],
+        )
+        .await;
     let large = super::visit(&patient.url, &[], &[("FIREFLOW__DATABASE__POOL_SIZE", "900")]).await;
     large.has("connections", "warning", &["may take 903 connections", "max_connections"]);
     // It can't be written to: that is told by the connection already.
@@ -122,7 +152,11 @@ async fn transactions_and_locks_that_stay_are_told_with_whom_to_end() {
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = currentdatabase() AND wait_event_type = 'Lock'";
     assert!(patient.client.comes_true(waits, &[], 1).await);
     let visit = patient.visit(&["--patience", "0s"]).await;
-    visit.has("transactions", "warning", &[&format!("session {pid} (report as"), "idle in transaction", &format!("pg_terminate_backend({pid})")]);
+    visit.has(
+        "transactions",
+        "warning",
+        &[&format!("session {pid} (report as"), "idle in transaction", &format!("pg_terminate_backend({pid})")],
+    );
     visit.has("locks", "warning", &[&format!("waits for {pid}"), "pg_terminate_backend"]);
     let patiently = patient.visit(&["--patience", "1h"]).await;
     patiently.is_well("transactions");
@@ -146,7 +180,8 @@ async fn a_pooler_and_what_it_hides_are_told() {
 #[tokio::test]
 async fn a_clock_that_differs_from_the_server_s_is_told() {
     let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().filter_map(Result::ok);
-    let library = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1")).find(|path: &PathBuf| path.is_file());
+    let library =
+        folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1")).find(|path: &PathBuf| path.is_file());
     let Some(library) = library else {
         assert!(std::env::var_os("CI").is_none(), "libfaketime is not installed (Debian: apt-get install faketime)");
         eprintln!("skipped: libfaketime is not installed (Debian: apt-get install faketime)");
@@ -187,6 +222,10 @@ async fn a_way_over_the_network_without_tls_is_told() {
     let mut url = url::Url::parse(&patient.url).unwrap();
     url.set_host(Some(&address.to_string())).unwrap();
     url.set_port(Some(port)).unwrap();
-    visit(url.as_str(), &[], &[]).await.has("tls", "warning", &[&address.to_string(), "not encrypted", "sslmode=verify-full"]);
+    visit(url.as_str(), &[], &[]).await.has(
+        "tls",
+        "warning",
+        &[&address.to_string(), "not encrypted", "sslmode=verify-full"],
+    );
     relay.abort();
 }

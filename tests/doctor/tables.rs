@@ -29,7 +29,11 @@ async fn dead_rows_and_tables_that_are_never_vacuumed_are_told() {
         }
     };
     let visit = tokio::time::timeout(Duration::from_secs(60), told).await.expect("dead rows are found");
-    visit.has("dead-rows", "warning", &["workflow_input has 20000 dead rows beside 0 live", "never", "VACUUM (ANALYZE) workflow_input"]);
+    visit.has(
+        "dead-rows",
+        "warning",
+        &["workflow_input has 20000 dead rows beside 0 live", "never", "VACUUM (ANALYZE) workflow_input"],
+    );
 }
 
 #[tokio::test]
@@ -42,16 +46,30 @@ async fn what_nobody_needs_any_more_is_told() {
         "INSERT INTO dbos.workflow_status (workflow_uuid, status, name, completed_at, created_at)
          SELECT 'X' || n, 'SUCCESS', 'executeFireFlow', {DAYS_AGO} 40, {DAYS_AGO} 40 FROM generate_series(1, 10000) n"
     );
-    patient.has(&ended, "retention", "note", &["10000 executions or more ended more than 30 days ago", "gc --older-than 30d --dry-run"]).await;
+    patient
+        .has(
+            &ended,
+            "retention",
+            "note",
+            &["10000 executions or more ended more than 30 days ago", "gc --older-than 30d --dry-run"],
+        )
+        .await;
     let visit = patient.visit(&["--deep"]).await;
     visit.has("retention", "note", &["10000 executions ended"]);
 
-    let orphan = format!("INSERT INTO dbos.workflow_input (workflow_uuid, inputs, retention_timestamp) VALUES ('gone', '{{}}', {DAYS_AGO} 2)");
-    patient.has(&orphan, "orphans", "note", &["workflow_input has rows of 1 workflow that are gone: gone", "gc --orphans"]).await;
-    let step = format!("INSERT INTO dbos.operation_outputs (workflow_uuid, function_id, retention_timestamp) VALUES ('gone', 0, {DAYS_AGO} 2)");
+    let orphan = format!(
+        "INSERT INTO dbos.workflow_input (workflow_uuid, inputs, retention_timestamp) VALUES ('gone', '{{}}', {DAYS_AGO} 2)"
+    );
+    patient
+        .has(&orphan, "orphans", "note", &["workflow_input has rows of 1 workflow that are gone: gone", "gc --orphans"])
+        .await;
+    let step = format!(
+        "INSERT INTO dbos.operation_outputs (workflow_uuid, function_id, retention_timestamp) VALUES ('gone', 0, {DAYS_AGO} 2)"
+    );
     patient.has(&step, "orphans", "note", &["operation_outputs has rows of 1 workflow"]).await;
 
-    let pin = "INSERT INTO fireflow_flow_pins (workflow_id, hash, pinned_at) VALUES ('X1', 'h', now() - interval '3 days')";
+    let pin =
+        "INSERT INTO fireflow_flow_pins (workflow_id, hash, pinned_at) VALUES ('X1', 'h', now() - interval '3 days')";
     patient.has(pin, "leftovers", "note", &["1 pin", "X1", "every five minutes"]).await;
     let content = "INSERT INTO fireflow_flow_versions (hash, flow_id, version, data, used_at) VALUES ('i', 'f', 3, '{}', now() - interval '3 days')";
     patient.has(content, "leftovers", "note", &["1 flow content", "f version 3", "gc"]).await;

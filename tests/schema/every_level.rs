@@ -489,9 +489,17 @@ impl Play<'_> {
         assert!(self.sysdb.workflow(&self.id("child")).await.unwrap().is_some(), "it failed, and those stay");
         assert_eq!(remove(false, Walk::Undated).await.workflows, []);
         let tables = self.sysdb.orphaned_tables().await.unwrap();
-        assert_eq!(tables.len(), match self.level { ..109 => 0, 109 => 2, _ => 3 });
+        assert_eq!(
+            tables.len(),
+            match self.level {
+                ..109 => 0,
+                109 => 2,
+                _ => 3,
+            }
+        );
         for table in tables {
-            let (gone, _) = self.sysdb.remove_orphans(table, retention.before, false, &Cursor::default(), 10_000).await.unwrap();
+            let (gone, _) =
+                self.sysdb.remove_orphans(table, retention.before, false, &Cursor::default(), 10_000).await.unwrap();
             assert_eq!(gone, 0, "{table}");
         }
         assert_eq!(self.sysdb.remove_contents(&prefix, false, 10).await.unwrap(), 0);

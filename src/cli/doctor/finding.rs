@@ -135,7 +135,10 @@ mod tests {
     #[test]
     fn ages_and_numbers_read_well() {
         assert_eq!([0.4, 59.9, 60.0, 7300.0, 864_000.0].map(age), ["less than 1 s", "59 s", "1 min", "2 h", "10 d"]);
-        assert_eq!((many(1, "row"), many(0, "row"), many(7, "row")), ("1 row".into(), "0 rows".into(), "7 rows".into()));
+        assert_eq!(
+            (many(1, "row"), many(0, "row"), many(7, "row")),
+            ("1 row".into(), "0 rows".into(), "7 rows".into())
+        );
         let seen = Seen { count: 5, capped: true, ..Seen::default() };
         assert_eq!(counted(&seen, "execution"), "5 executions or more");
         let names: Vec<String> = ["a", "b", "c", "d", "e", "f"].map(str::to_owned).to_vec();

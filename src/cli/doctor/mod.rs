@@ -87,7 +87,10 @@ impl Visit {
 
     /// Application versions of our live workers.
     fn versions(&self) -> Vec<String> {
-        let live = self.workers.iter().filter(|worker| worker.live && worker.application == self.settings.worker.application_name);
+        let live = self
+            .workers
+            .iter()
+            .filter(|worker| worker.live && worker.application == self.settings.worker.application_name);
         live.map(|worker| worker.version.clone()).collect()
     }
 
@@ -110,11 +113,10 @@ impl Doctor {
         settings.database.statement_timeout = limit.max(settings.database.statement_timeout);
         let database = Database::connect(&settings).await?;
         settings.database.pool_size = configured;
-        let file = global.config.as_ref().map_or_else(|| "environment and defaults".into(), |file| file.display().to_string());
-        let mut findings = vec![
-            Finding::ok("configuration", format!("valid ({file})")),
-            Finding::ok("database", "reached"),
-        ];
+        let file =
+            global.config.as_ref().map_or_else(|| "environment and defaults".into(), |file| file.display().to_string());
+        let mut findings =
+            vec![Finding::ok("configuration", format!("valid ({file})")), Finding::ok("database", "reached")];
         let subject = Subject {
             application: settings.worker.application_name.clone(),
             version: settings.worker.application_version.clone(),
@@ -185,7 +187,10 @@ async fn examine(mut visit: Visit, findings: &mut Vec<Finding>) -> anyhow::Resul
     look!("locks", sessions::locks(&visit));
 
     look!("grants", schema::grants(&visit));
-    if findings.iter().any(|finding| finding.check == "grants" && finding.found.contains("lacks") && lacks_usage(finding)) {
+    if findings
+        .iter()
+        .any(|finding| finding.check == "grants" && finding.found.contains("lacks") && lacks_usage(finding))
+    {
         return Ok(()); // without USAGE nothing more can be seen
     }
     visit.standing = visit.database.sysdb.standing().await.unwrap_or_default();
@@ -246,7 +251,11 @@ impl From<SysdbError> for Unseen {
 }
 
 /// Add what a check found. One that can't look is a finding; only a database that has gone meanwhile ends the visit.
-fn add(findings: &mut Vec<Finding>, check: &'static str, found: Result<Vec<Finding>, impl Into<Unseen>>) -> anyhow::Result<()> {
+fn add(
+    findings: &mut Vec<Finding>,
+    check: &'static str,
+    found: Result<Vec<Finding>, impl Into<Unseen>>,
+) -> anyhow::Result<()> {
     let unseen = match found.map_err(Into::<Unseen>::into) {
         Ok(found) => {
             findings.extend(found);
@@ -267,7 +276,11 @@ fn add(findings: &mut Vec<Finding>, check: &'static str, found: Result<Vec<Findi
                 format!("can't tell: {error}"),
                 "run the doctor as a role that may read this; the worker's own needs what the check `grants` lists",
             ),
-            _ => Finding::warning(check, format!("can't tell: {error}"), "try again; if it stays, it is a fault of the doctor's: report it"),
+            _ => Finding::warning(
+                check,
+                format!("can't tell: {error}"),
+                "try again; if it stays, it is a fault of the doctor's: report it",
+            ),
         },
         Unseen::Other(text) => Finding::error(check, text, "see docs/schema.md"),
     });

@@ -113,7 +113,10 @@ fn shown(name: &str) -> String {
 pub(super) async fn unserved(visit: &Visit) -> Found {
     let configured = |name: &str| visit.settings.queue.iter().any(|queue| queue.name == name);
     let used = visit.examiner.queues_in_use().await?;
-    let found = used.iter().filter(|queue| queue.queue != INTERNAL_QUEUE && !configured(&queue.queue)).filter(|queue| visit.serving(&queue.queue).is_empty());
+    let found = used
+        .iter()
+        .filter(|queue| queue.queue != INTERNAL_QUEUE && !configured(&queue.queue))
+        .filter(|queue| visit.serving(&queue.queue).is_empty());
     let found = found.map(|queue| {
         Finding::warning(
             "unserved-queues",
@@ -145,15 +148,21 @@ fn judge_limits(queue: &Queue, registered: &Registered, application: &str) -> Ve
     if let Some(owner) = registered.owner.as_ref().filter(|owner| *owner != application) {
         return found(Finding::error(
             "limits",
-            format!("queue {name} is registered by application {owner}: its limits don't hold here, and its executors take from it too"),
-            format!("queue names are unique over all applications: choose another queue.name, or have {owner} give the name up"),
+            format!(
+                "queue {name} is registered by application {owner}: its limits don't hold here, and its executors take from it too"
+            ),
+            format!(
+                "queue names are unique over all applications: choose another queue.name, or have {owner} give the name up"
+            ),
         ));
     }
     let limits = &registered.limits;
     if queue.limits == LimitSource::Configured {
         return found(Finding::note(
             "limits",
-            format!("queue {name} is registered with limits, and queue.limits = \"configured\" makes workers like this one ignore them"),
+            format!(
+                "queue {name} is registered with limits, and queue.limits = \"configured\" makes workers like this one ignore them"
+            ),
             "mind that SDK executors and a pause go by the registered ones; take queue.limits out to follow them",
         ));
     }
@@ -175,7 +184,10 @@ fn judge_limits(queue: &Queue, registered: &Registered, application: &str) -> Ve
             differ.push(format!("worker_concurrency {limit} instead of {}", queue.worker_concurrency));
         }
         Some(limit) if limit > queue.worker_concurrency => {
-            differ.push(format!("worker_concurrency {limit}, of which this configuration allows {}", queue.worker_concurrency));
+            differ.push(format!(
+                "worker_concurrency {limit}, of which this configuration allows {}",
+                queue.worker_concurrency
+            ));
         }
         _ => {}
     }
@@ -226,11 +238,16 @@ pub(super) async fn deadlines(visit: &Visit) -> Found {
 /// What is PENDING for somebody who isn't there.
 pub(super) async fn stuck(visit: &Visit) -> Found {
     let held = visit.examiner.held().await?;
-    let someone = visit.workers.iter().any(|worker| worker.live && worker.application == visit.settings.worker.application_name);
+    let someone =
+        visit.workers.iter().any(|worker| worker.live && worker.application == visit.settings.worker.application_name);
     let patience = visit.settings.worker.lease.as_secs_f64() + 15.0;
     let mut found = Vec::new();
     for held in held {
-        let what = format!("{} PENDING for {}", many(held.count, "execution"), if held.executor.is_empty() { "no executor".into() } else { format!("executor {}", held.executor) });
+        let what = format!(
+            "{} PENDING for {}",
+            many(held.count, "execution"),
+            if held.executor.is_empty() { "no executor".into() } else { format!("executor {}", held.executor) }
+        );
         let such = format!("claimed up to {} ago, such as {}", age(held.oldest), held.example);
         let adopted = visit.settings.recovery.adopt_executors.contains(&held.executor);
         let finding = if held.registered && held.oldest < patience {
@@ -294,7 +311,8 @@ mod tests {
     #[test]
     fn registered_limits_are_compared_with_the_configured_ones() {
         let queue = Queue::default();
-        let columns = QueueColumns { concurrency: [Some(100), Some(5)], polling_interval: 1.0, ..QueueColumns::default() };
+        let columns =
+            QueueColumns { concurrency: [Some(100), Some(5)], polling_interval: 1.0, ..QueueColumns::default() };
         let registered = |owner: Option<&str>, columns: QueueColumns| Registered {
             name: queue.name.clone(),
             owner: owner.map(str::to_owned),

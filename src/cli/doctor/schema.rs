@@ -45,7 +45,11 @@ pub(super) async fn schemas(visit: &Visit) -> Result<Vec<Finding>, SchemaError> 
             Some(
                 Finding::warning(
                     "tables",
-                    format!("{} of ours missing: {}", if missing.len() == 1 { "a table" } else { "tables" }, list(&missing)),
+                    format!(
+                        "{} of ours missing: {}",
+                        if missing.len() == 1 { "a table" } else { "tables" },
+                        list(&missing)
+                    ),
                     "fireflow-worker migrate makes them; so does `run`, if its role may",
                 )
                 .figure("missing", missing),
@@ -119,7 +123,10 @@ pub(super) async fn trigger(visit: &Visit) -> Found {
         (true, _, 2) => Finding::warning(
             "notify-trigger",
             "queue.notify_trigger is set, and the triggers are there, but disabled: work is found by looking for it",
-            format!("ALTER TABLE {}.workflow_status ENABLE TRIGGER fireflow_enqueued; and fireflow_requeued", visit.database.schema.quoted()),
+            format!(
+                "ALTER TABLE {}.workflow_status ENABLE TRIGGER fireflow_enqueued; and fireflow_requeued",
+                visit.database.schema.quoted()
+            ),
         ),
         (true, ..) => Finding::warning(
             "notify-trigger",

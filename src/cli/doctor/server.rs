@@ -38,7 +38,10 @@ pub(super) async fn server(visit: &Visit) -> Found {
         found.push(
             Finding::error(
                 "server",
-                format!("the database is encoded in {}: texts of flows and results that have other characters are refused", server.encoding),
+                format!(
+                    "the database is encoded in {}: texts of flows and results that have other characters are refused",
+                    server.encoding
+                ),
                 "make a database with ENCODING 'UTF8' and move there (docs/operations.md, backup and restore)",
             )
             .figure("encoding", server.encoding.clone()),
@@ -52,7 +55,10 @@ fn version(server: &Server, today: Date) -> Option<Finding> {
     if major < OLDEST {
         return Some(Finding::error(
             "server",
-            format!("PostgreSQL {} is older than {OLDEST}, with which the worker's statements begin to work", server.name),
+            format!(
+                "PostgreSQL {} is older than {OLDEST}, with which the worker's statements begin to work",
+                server.name
+            ),
             "upgrade the server; 15 or later is best",
         ));
     }
@@ -60,7 +66,10 @@ fn version(server: &Server, today: Date) -> Option<Finding> {
     (today > *end).then(|| {
         Finding::warning(
             "server",
-            format!("PostgreSQL {} is out of support since {end}: faults and holes are not repaired any more", server.name),
+            format!(
+                "PostgreSQL {} is out of support since {end}: faults and holes are not repaired any more",
+                server.name
+            ),
             "plan an upgrade of the server (pg_upgrade); the worker needs no change for it",
         )
     })
@@ -74,8 +83,14 @@ pub(super) async fn insight(visit: &Visit) -> Found {
     } else {
         Finding::note(
             "insight",
-            format!("role {} doesn't see what other sessions do, so transactions and locks of others are not found", server.role),
-            format!("for a doctor that sees all: GRANT pg_monitor TO \"{}\"; the worker itself needs no such right", server.role.replace('"', "\"\"")),
+            format!(
+                "role {} doesn't see what other sessions do, so transactions and locks of others are not found",
+                server.role
+            ),
+            format!(
+                "for a doctor that sees all: GRANT pg_monitor TO \"{}\"; the worker itself needs no such right",
+                server.role.replace('"', "\"\"")
+            ),
         )
     }])
 }
@@ -132,23 +147,30 @@ pub(super) async fn memory(visit: &Visit) -> Found {
     let settings = visit.examiner.settings(&["shared_buffers"]).await?;
     let blocks = settings.first().and_then(|setting| setting.value.parse::<i64>().ok()).unwrap_or(BUFFERS);
     let shown = super::finding::size(blocks * 8192);
-    Ok(vec![if blocks < BUFFERS {
-        Finding::note(
-            "memory",
-            format!("shared_buffers is {shown}, less than PostgreSQL is delivered with"),
-            "give the server a quarter of its machine's memory: shared_buffers in postgresql.conf, and a restart",
-        )
-    } else {
-        Finding::ok("memory", format!("shared_buffers is {shown}"))
-    }
-    .figure("shared_buffers", blocks * 8192)])
+    Ok(vec![
+        if blocks < BUFFERS {
+            Finding::note(
+                "memory",
+                format!("shared_buffers is {shown}, less than PostgreSQL is delivered with"),
+                "give the server a quarter of its machine's memory: shared_buffers in postgresql.conf, and a restart",
+            )
+        } else {
+            Finding::ok("memory", format!("shared_buffers is {shown}"))
+        }
+        .figure("shared_buffers", blocks * 8192),
+    ])
 }
 
 /// What sessions of this role and database begin with.
 pub(super) async fn defaults(visit: &Visit) -> Found {
     const NAMES: [&str; 7] = [
-        "default_transaction_isolation", "idle_session_timeout", "transaction_timeout", "statement_timeout", "lock_timeout",
-        "idle_in_transaction_session_timeout", "jit",
+        "default_transaction_isolation",
+        "idle_session_timeout",
+        "transaction_timeout",
+        "statement_timeout",
+        "lock_timeout",
+        "idle_in_transaction_session_timeout",
+        "jit",
     ];
     let pooled = visit.database.pooling() == Pooling::Transaction;
     let settings = visit.examiner.settings(&NAMES).await?;
@@ -231,7 +253,10 @@ fn judge_tls(tls: Option<bool>, hosts: &str) -> Finding {
         Some(true) => Finding::ok("tls", "the connection is encrypted"),
         Some(false) if !remote.is_empty() => Finding::warning(
             "tls",
-            format!("the connection to {} is not encrypted: inputs, results and messages can be read on the way", list(&remote)),
+            format!(
+                "the connection to {} is not encrypted: inputs, results and messages can be read on the way",
+                list(&remote)
+            ),
             "sslmode=verify-full in database.url, and ssl = on at the server (docs/operations/security.md)",
         ),
         _ => Finding::ok("tls", "the connection stays on this machine"),
@@ -242,7 +267,10 @@ fn judge_tls(tls: Option<bool>, hosts: &str) -> Finding {
 fn is_local(host: &str) -> bool {
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
     let address = name.parse::<std::net::IpAddr>();
-    host.starts_with('/') || host.is_empty() || name == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    host.starts_with('/')
+        || host.is_empty()
+        || name == "localhost"
+        || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// Whether there is room for all workers.
@@ -275,7 +303,11 @@ pub(super) async fn connections(visit: &Visit) -> Found {
             )));
         }
     }
-    Ok(or_ok(found, "connections", format!("{} of {} in use; a worker takes up to {each}", server.sessions, server.max_sessions)))
+    Ok(or_ok(
+        found,
+        "connections",
+        format!("{} of {} in use; a worker takes up to {each}", server.sessions, server.max_sessions),
+    ))
 }
 
 /// Whether WAL leaves the server.
@@ -327,17 +359,25 @@ mod tests {
             assert_eq!(level(Some(false), local), Level::Ok, "{local}");
         }
         for remote in ["db.example.com:5432", "10.0.0.7:5432", "localhost:5432,db2:5432"] {
-            assert_eq!((level(Some(false), remote), level(Some(true), remote)), (Level::Warning, Level::Ok), "{remote}");
+            assert_eq!(
+                (level(Some(false), remote), level(Some(true), remote)),
+                (Level::Warning, Level::Ok),
+                "{remote}"
+            );
         }
     }
 
     #[test]
     fn what_a_pooler_hides_is_told_behind_one_only() {
-        let setting = |name: &str, value: &str| Setting { name: name.into(), value: value.into(), source: "database".into() };
+        let setting =
+            |name: &str, value: &str| Setting { name: name.into(), value: value.into(), source: "database".into() };
         let settings = [
-            setting("statement_timeout", "500"), setting("lock_timeout", "0"),
-            setting("idle_in_transaction_session_timeout", "0"), setting("jit", "on"),
-            setting("default_transaction_isolation", "read committed"), setting("transaction_timeout", "0"),
+            setting("statement_timeout", "500"),
+            setting("lock_timeout", "0"),
+            setting("idle_in_transaction_session_timeout", "0"),
+            setting("jit", "on"),
+            setting("default_transaction_isolation", "read committed"),
+            setting("transaction_timeout", "0"),
         ];
         assert!(judge_defaults(&settings, false).is_empty());
         let levels: Vec<Level> = judge_defaults(&settings, true).iter().map(|finding| finding.level).collect();

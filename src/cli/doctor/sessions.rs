@@ -87,7 +87,12 @@ pub(super) async fn locks(visit: &Visit) -> Found {
     } else {
         Finding::warning(
             "locks",
-            format!("{} in wait of locks for up to {}: session {}", counted(&blocked, "statement"), age(blocked.oldest), list(&blocked.examples)),
+            format!(
+                "{} in wait of locks for up to {}: session {}",
+                counted(&blocked, "statement"),
+                age(blocked.oldest),
+                list(&blocked.examples)
+            ),
             "look at the session that is waited for (SELECT * FROM pg_stat_activity WHERE pid = …), and end it with \
              pg_terminate_backend(pid) if nobody is behind it",
         )

@@ -42,7 +42,10 @@ pub(super) async fn autovacuum(visit: &Visit) -> Found {
         if setting.value == "off" {
             found.push(Finding::error(
                 "autovacuum",
-                format!("{} is off at the server: queue tables fill with dead rows, and claims get slower by the hour", setting.name),
+                format!(
+                    "{} is off at the server: queue tables fill with dead rows, and claims get slower by the hour",
+                    setting.name
+                ),
                 format!("ALTER SYSTEM SET {} = on; SELECT pg_reload_conf();", setting.name),
             ));
         }
@@ -71,12 +74,23 @@ pub(super) async fn retention(visit: &Visit) -> Found {
             "retention",
             format!(
                 "{} ended more than {KEPT_DAYS} days ago; all tables take {}{}",
-                counted(&finished, "execution"), size(bytes), largest.unwrap_or_default()
+                counted(&finished, "execution"),
+                size(bytes),
+                largest.unwrap_or_default()
             ),
-            format!("fireflow-worker gc --older-than {KEPT_DAYS}d --dry-run counts what would go; run it by a timer (docs/operations.md)"),
+            format!(
+                "fireflow-worker gc --older-than {KEPT_DAYS}d --dry-run counts what would go; run it by a timer (docs/operations.md)"
+            ),
         )
     } else {
-        Finding::ok("retention", format!("{} ended more than {KEPT_DAYS} days ago; all tables take {}", counted(&finished, "execution"), size(bytes)))
+        Finding::ok(
+            "retention",
+            format!(
+                "{} ended more than {KEPT_DAYS} days ago; all tables take {}",
+                counted(&finished, "execution"),
+                size(bytes)
+            ),
+        )
     };
     let sizes = tables.iter().map(|table| (table.name.clone(), table.bytes.into())).collect::<serde_json::Map<_, _>>();
     Ok(vec![finding.figure("finished", finished.count).figure("bytes", bytes).figure("tables", sizes)])

@@ -45,11 +45,16 @@ pub(super) async fn workers(visit: &Visit) -> Found {
 
 /// Whether workers are of one kind.
 pub(super) async fn worker_versions(visit: &Visit) -> Found {
-    Ok(or_ok(judge_versions(&visit.workers, visit), "worker-versions", "the live workers are of one version, and of this program's"))
+    Ok(or_ok(
+        judge_versions(&visit.workers, visit),
+        "worker-versions",
+        "the live workers are of one version, and of this program's",
+    ))
 }
 
 fn judge_versions(workers: &[WorkerRow], visit: &Visit) -> Vec<Finding> {
-    let live = || workers.iter().filter(|worker| worker.live && worker.application == visit.settings.worker.application_name);
+    let live =
+        || workers.iter().filter(|worker| worker.live && worker.application == visit.settings.worker.application_name);
     let mut found = Vec::new();
     let programs: BTreeSet<String> = live().map(|worker| worker.program.clone()).collect();
     let mine = env!("CARGO_PKG_VERSION");
@@ -83,9 +88,15 @@ fn judge_versions(workers: &[WorkerRow], visit: &Visit) -> Vec<Finding> {
 /// Leases that ended, and whose worker is still on the list.
 pub(super) async fn leases(visit: &Visit) -> Found {
     let mut found = Vec::new();
-    let died = |worker: &&WorkerRow| !worker.live && worker.state != "stopped" && worker.ended > visit.settings.worker.lease.as_secs_f64();
-    let dead: Vec<String> =
-        visit.workers.iter().filter(died).map(|worker| format!("{} on {} {} ago", worker.id, worker.host, age(worker.ended))).collect();
+    let died = |worker: &&WorkerRow| {
+        !worker.live && worker.state != "stopped" && worker.ended > visit.settings.worker.lease.as_secs_f64()
+    };
+    let dead: Vec<String> = visit
+        .workers
+        .iter()
+        .filter(died)
+        .map(|worker| format!("{} on {} {} ago", worker.id, worker.host, age(worker.ended)))
+        .collect();
     if !dead.is_empty() {
         found.push(
             Finding::note(
@@ -96,8 +107,12 @@ pub(super) async fn leases(visit: &Visit) -> Found {
             .figure("dead", dead),
         );
     }
-    let old: Vec<String> =
-        visit.workers.iter().filter(|worker| !worker.live && worker.ended > BURIED).map(|worker| worker.id.clone()).collect();
+    let old: Vec<String> = visit
+        .workers
+        .iter()
+        .filter(|worker| !worker.live && worker.ended > BURIED)
+        .map(|worker| worker.id.clone())
+        .collect();
     if !old.is_empty() {
         found.push(
             Finding::note(
@@ -115,7 +130,10 @@ pub(super) async fn leases(visit: &Visit) -> Found {
 pub(super) async fn latest_version(visit: &Visit) -> Found {
     let mine = &visit.settings.worker.application_version;
     let Some(latest) = visit.examiner.latest_version().await? else {
-        return Ok(vec![Finding::ok("latest-version", "none is registered yet; workers of any version take what asks for none")]);
+        return Ok(vec![Finding::ok(
+            "latest-version",
+            "none is registered yet; workers of any version take what asks for none",
+        )]);
     };
     let live = visit.versions();
     let mut found = Vec::new();
@@ -138,7 +156,11 @@ pub(super) async fn latest_version(visit: &Visit) -> Found {
         found.push(
             Finding::warning(
                 "latest-version",
-                format!("application version {} is registered for {} in the future: it stays the newest until then", latest.name, age(latest.ahead)),
+                format!(
+                    "application version {} is registered for {} in the future: it stays the newest until then",
+                    latest.name,
+                    age(latest.ahead)
+                ),
                 "the clock of whoever registered it is wrong; set its version_timestamp in application_versions to now",
             )
             .figure("latest", latest.name.clone()),
@@ -165,7 +187,11 @@ pub(super) async fn crashes(visit: &Visit) -> Found {
         "look at the worker's log and memory at that time, and at what the flow does; at {most} times in a row it is parked \
          (recovery.max_crashes). fireflow-worker executions cancel ID ends it"
     );
-    let finding = if level == Level::Warning { Finding::warning("crashes", found, advice) } else { Finding::note("crashes", found, advice) };
+    let finding = if level == Level::Warning {
+        Finding::warning("crashes", found, advice)
+    } else {
+        Finding::note("crashes", found, advice)
+    };
     Ok(vec![finding.of(seen)])
 }
 

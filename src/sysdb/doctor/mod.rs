@@ -23,7 +23,8 @@ use super::{SysdbError, SystemDatabase};
 use crate::postgres::{Parameters, Pool, Statements};
 
 /// The limits of a question, set for its transaction alone, so that they hold behind a pooler as well. $1 milliseconds.
-const BOUNDED: &str = "SELECT set_config('transaction_read_only', 'on', true), set_config('statement_timeout', $1, true)";
+const BOUNDED: &str =
+    "SELECT set_config('transaction_read_only', 'on', true), set_config('statement_timeout', $1, true)";
 
 /// What the doctor looks at.
 #[derive(Clone, Debug)]

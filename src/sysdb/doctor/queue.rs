@@ -129,9 +129,8 @@ impl Examiner {
         let subject = &self.subject;
         let (queues, patience) = (self.looked_at(), self.patience_ms());
         let rows = WAITING.replace("{taken}", TAKEN);
-        let who: [&dyn crate::postgres::Parameter; 7] = [
-            &subject.application, &queues, &subject.workflow, &subject.class, &subject.formats, &versions, &patience,
-        ];
+        let who: [&dyn crate::postgres::Parameter; 7] =
+            [&subject.application, &queues, &subject.workflow, &subject.class, &subject.formats, &versions, &patience];
         self.seen(&rows, &who).await
     }
 

@@ -103,9 +103,8 @@ impl Examiner {
             let before = SystemTime::now();
             let row = self.ask_one("SELECT EXTRACT(epoch FROM clock_timestamp())::float8", &[]).await?;
             let after = SystemTime::now();
-            let since = |time: SystemTime| {
-                time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
-            };
+            let since =
+                |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64();
             let (middle, half) = ((since(before) + since(after)) / 2.0, (since(after) - since(before)).abs() / 2.0);
             if best.is_none_or(|(_, error)| half < error) {
                 best = Some((row.try_get::<_, f64>(0)? - middle, half));

@@ -5,8 +5,14 @@ use crate::postgres::Statements as _;
 
 /// The system tables that grow.
 const SYSTEM: [&str; 8] = [
-    "workflow_status", "workflow_input", "workflow_output", "operation_outputs", "notifications", "workflow_events",
-    "workflow_events_history", "streams",
+    "workflow_status",
+    "workflow_input",
+    "workflow_output",
+    "operation_outputs",
+    "notifications",
+    "workflow_events",
+    "workflow_events_history",
+    "streams",
 ];
 
 /// Those of the application that grow.
@@ -146,7 +152,8 @@ impl Examiner {
     /// # Errors
     /// Only those of the database.
     pub async fn orphans(&self, before: i64) -> Result<Vec<(&'static str, Seen)>, SysdbError> {
-        let present = "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1";
+        let present =
+            "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1";
         let client = self.sysdb.pool.get().await?;
         let rows = client.query(present, &[&self.schema().name()]).await?;
         drop(client);

@@ -149,7 +149,7 @@ async fn transactions_and_locks_that_stay_are_told_with_whom_to_end() {
     holder.batch_execute("SET application_name = 'report'; BEGIN; LOCK TABLE fireflow_flows").await.unwrap();
     let pid: i32 = holder.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
     let waiting = tokio::spawn(async move { waiter.batch_execute("TABLE fireflow_flows").await });
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = currentdatabase() AND wait_event_type = 'Lock'";
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     assert!(patient.client.comes_true(waits, &[], 1).await);
     let visit = patient.visit(&["--patience", "0s"]).await;
     visit.has(

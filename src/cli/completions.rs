@@ -21,7 +21,9 @@ impl Completions {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let mut script = Vec::new();
         generate(self.shell, &mut Cli::command(), "fireflow-worker", &mut script);
-        output::file(None, &String::from_utf8_lossy(&script), false)?;
+        // The library names a program with a hyphen in two ways, and so completes no words of its commands in bash (4.6.11).
+        let script = String::from_utf8_lossy(&script).replace("fireflow__subcmd__worker", "fireflow__worker");
+        output::file(None, &script, false)?;
         Ok(ExitCode::SUCCESS)
     }
 }

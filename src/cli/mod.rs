@@ -62,28 +62,19 @@ pub struct Global {
     log_level: Option<String>,
 }
 
+/// What each says of itself stands at its type: a word here would hide it.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the worker until SIGTERM or SIGINT (the same as no command, with --config)
     Run(run::Run),
-    /// Try everything on a private PostgreSQL, with nothing to set up
     Dev(dev::Dev),
-    /// Create the schemas, and bring an older system schema forward
     Migrate(migrate::Migrate),
-    /// Check the configuration, the database and its schemas
     Check(check::Check),
-    /// Put an execution of a flow on the queue
     Enqueue(enqueue::Enqueue),
-    /// Stored flows
     #[command(subcommand)]
     Flow(flow::Flow),
-    /// Look for what is wrong, and tell what to do about it
     Doctor(doctor::Doctor),
-    /// Remove executions that ended long ago
     Gc(gc::Gc),
-    /// Write a script that lets a shell complete commands and options
     Completions(completions::Completions),
-    /// Write the manual's pages
     Man(man::Man),
 }
 

@@ -35,7 +35,7 @@ impl Patient {
     async fn new() -> Patient {
         let database = TestDatabase::new().await;
         let client = SqlClient::open(&database).await;
-        Patient { url: database.url(), database: database, client }
+        Patient { url: database.url(), database, client }
     }
 
     /// Run statements.

@@ -26,6 +26,9 @@ fn row(id: &str, status: &str, more: &[(&str, &str)]) -> String {
     )
 }
 
+/// Columns of a row, the check that finds it, and words of the finding.
+type Stranger = (&'static [(&'static str, &'static str)], &'static str, &'static [&'static str]);
+
 const NOW: &str = "(extract(epoch FROM now()) * 1000)::bigint";
 const HOUR_AGO: &str = "(extract(epoch FROM now()) * 1000)::bigint - 3600000";
 
@@ -44,7 +47,7 @@ fn lease(id: &str, seconds: i32) -> String {
 async fn what_waits_for_nobody_is_told_by_what_it_asks_for() {
     let patient = Patient::new().await;
     patient.visit(&[]).await.is_well("strangers");
-    let strangers: [(&[(&str, &str)], &str, &[&str]); 7] = [
+    let strangers: [Stranger; 7] = [
         (
             &[("name", "'sendInvoice'")],
             "unknown-workflows",

@@ -4,11 +4,15 @@
 //! 70 a bug, 71 the lease ended under executions that can't be stopped, 75 another worker holds the id, 78 bad configuration.
 
 mod check;
+mod completions;
 mod dev;
+mod doctor;
 mod enqueue;
 mod exit;
 mod flow;
+mod gc;
 mod logs;
+mod man;
 mod migrate;
 mod output;
 mod run;
@@ -58,21 +62,20 @@ pub struct Global {
     log_level: Option<String>,
 }
 
+/// What each says of itself stands at its type: a word here would hide it.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the worker until SIGTERM or SIGINT (the same as no command, with --config)
     Run(run::Run),
-    /// Try everything on a private PostgreSQL, with nothing to set up
     Dev(dev::Dev),
-    /// Create the schemas, and bring an older system schema forward
     Migrate(migrate::Migrate),
-    /// Check the configuration, the database and its schemas
     Check(check::Check),
-    /// Put an execution of a flow on the queue
     Enqueue(enqueue::Enqueue),
-    /// Stored flows
     #[command(subcommand)]
     Flow(flow::Flow),
+    Doctor(doctor::Doctor),
+    Gc(gc::Gc),
+    Completions(completions::Completions),
+    Man(man::Man),
 }
 
 impl Global {
@@ -118,5 +121,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check(command) => command.run(&global).await,
         Command::Enqueue(command) => command.run(&global).await,
         Command::Flow(command) => command.run(&global).await,
+        Command::Doctor(command) => command.run(&global).await,
+        Command::Gc(command) => command.run(&global).await,
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
     }
 }

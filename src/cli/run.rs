@@ -7,7 +7,7 @@ use clap::Args;
 use super::{Global, exit, logs};
 use crate::{admin, worker::Worker};
 
-/// Load the configuration, serve until SIGTERM or SIGINT, drain.
+/// Run the worker until SIGTERM or SIGINT, then drain; the same as no command.
 #[derive(Debug, Default, Args)]
 pub struct Run {
     /// Id of this worker, kept over restarts

@@ -29,6 +29,15 @@ impl SysdbError {
         }
     }
 
+    /// The server's code for what went wrong, where it was the server that said so.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            SysdbError::Query(error) => error.code().map(SqlState::code),
+            SysdbError::Pool(PoolError::Backend(error)) => error.code().map(SqlState::code),
+            SysdbError::Pool(_) | SysdbError::Fenced => None,
+        }
+    }
+
     /// Whether the session can't write, while another may reach a server that can.
     pub fn is_read_only(&self) -> bool {
         matches!(self, SysdbError::Query(error) if crate::postgres::is_read_only(error))

@@ -5,9 +5,11 @@
 
 mod claim;
 mod commit;
+pub mod doctor;
 mod enqueue;
 mod error;
 mod fence;
+pub mod grants;
 mod ids;
 mod layout;
 mod messages;
@@ -17,6 +19,7 @@ mod query;
 mod queues;
 mod reconcile;
 mod recover;
+pub mod retention;
 pub mod schema;
 mod settle;
 mod standing;

@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use fireflow_worker::sysdb::doctor::{Examiner, Subject};
+use fireflow_worker::sysdb::grants::{GC, RUN, Room};
+use fireflow_worker::sysdb::retention::{Cursor, Retention, Walk};
 use fireflow_worker::sysdb::schema::{SchemaName, app, ensure};
 use fireflow_worker::sysdb::{
     Accounts, Append, Cause, Checkpoint, ChildStart, Claim, ClaimScope, Claimed, CommitError, Dead, EnqueueError,
@@ -71,6 +74,8 @@ async fn all_statements_hold_on_every_level_from_100_on() {
             play.run().await;
             play.partitions().await;
             play.hand_over().await;
+            play.examine().await;
+            play.retention().await;
         }
     }
     // And back, as after a failover to a server that hasn't got so far: the statement that fails makes it look again.
@@ -415,5 +420,88 @@ impl Play<'_> {
         let queue = self.name("theirs");
         self.sql.execute(theirs, &[&queue]).await.unwrap();
         assert_eq!(self.sysdb.tokenless_executors(&queue).await.unwrap(), ["sdk"]);
+    }
+
+    /// What the doctor asks.
+    async fn examine(&self) {
+        let subject = Subject {
+            application: APPLICATION.into(),
+            version: self.name("v"),
+            workflow: "work".into(),
+            class: "Works".into(),
+            formats: vec!["portable_json".into()],
+            queues: vec![QUEUE.into(), self.name("queue")],
+            patience: Duration::ZERO,
+        };
+        let prefix = "fireflow_".parse().unwrap();
+        let examiner = Examiner::new(self.sysdb.clone(), prefix, subject, Duration::from_secs(60), 1000);
+        for grants in [&RUN[..], &GC[..]] {
+            assert_eq!(examiner.lacking(grants, &[Room::System, Room::Executions]).await.unwrap(), [""; 0]);
+        }
+        let missing = examiner.indexes(self.level).await.unwrap();
+        assert!(missing.is_empty(), "{missing:?}");
+        assert!(examiner.tables().await.unwrap().iter().any(|table| table.name == "workflow_status"));
+        assert!(examiner.finished(-1000).await.unwrap().count > 0);
+        let with_tables = examiner.orphans(1000).await.unwrap();
+        assert!(with_tables.is_empty(), "{with_tables:?}");
+        assert_eq!(examiner.latest_version().await.unwrap().unwrap().name, self.name("v"));
+        // From level 101 on its owner is another application.
+        let registered = examiner.registered().await.unwrap();
+        assert_eq!(registered[0].owner.as_deref(), (self.level >= 101).then_some("other"));
+        assert!(examiner.workers().await.unwrap().is_empty());
+        for versions in [vec![], vec![self.name("v"), String::new()]] {
+            assert!(examiner.waiting(&versions).await.unwrap().is_empty());
+            examiner.strangers(&versions).await.unwrap();
+        }
+        assert!(examiner.overdue().await.unwrap().is_empty() && examiner.expired_deadlines().await.unwrap().is_empty());
+        let held = examiner.held().await.unwrap();
+        assert!(held.iter().any(|held| held.executor == "sdk" && !held.registered), "{held:?}");
+        assert!(examiner.parked().await.unwrap().is_empty());
+        let used = examiner.queues_in_use().await.unwrap();
+        assert!(used.iter().any(|used| used.queue == self.name("partitioned") && used.count == 3), "{used:?}");
+        assert!(examiner.crashed(9).await.unwrap().is_empty());
+        assert!(examiner.old_pins().await.unwrap().is_empty() && examiner.old_contents().await.unwrap().is_empty());
+    }
+
+    /// What ended goes, with all that is its own, and nothing else.
+    async fn retention(&self) {
+        let retention = Retention {
+            application: Some(APPLICATION.into()),
+            workflow: "work".into(),
+            statuses: vec!["SUCCESS".into()],
+            before: self.sysdb.before_now(-60_000).await.unwrap(),
+            executions: true,
+            dry_run: true,
+        };
+        let prefix = "fireflow_".parse().unwrap();
+        let remove = async |dry_run, walk| {
+            let retention = Retention { dry_run, ..retention.clone() };
+            self.sysdb.remove_ended(&retention, &prefix, walk, &Cursor::default(), 10_000).await.unwrap()
+        };
+        let dry = remove(true, Walk::Ended).await;
+        assert_eq!(dry.workflows, [("SUCCESS".to_owned(), 1)], "{}", self.name("main"));
+        let payloads = if self.level < 109 { 0 } else { 2 };
+        assert_eq!((dry.removed.steps, dry.removed.stream_items, dry.removed.messages), (2, 2, 1));
+        assert_eq!((dry.removed.payloads, dry.next), (payloads, None));
+        let done = remove(false, Walk::Ended).await;
+        assert_eq!((done.workflows, done.removed), (dry.workflows, dry.removed));
+        assert!(self.sysdb.workflow(&self.id("main")).await.unwrap().is_none());
+        assert!(self.sysdb.workflow(&self.id("child")).await.unwrap().is_some(), "it failed, and those stay");
+        assert_eq!(remove(false, Walk::Undated).await.workflows, []);
+        let tables = self.sysdb.orphaned_tables().await.unwrap();
+        assert_eq!(
+            tables.len(),
+            match self.level {
+                ..109 => 0,
+                109 => 2,
+                _ => 3,
+            }
+        );
+        for table in tables {
+            let (gone, _) =
+                self.sysdb.remove_orphans(table, retention.before, false, &Cursor::default(), 10_000).await.unwrap();
+            assert_eq!(gone, 0, "{table}");
+        }
+        assert_eq!(self.sysdb.remove_contents(&prefix, false, 10).await.unwrap(), 0);
     }
 }

@@ -25,21 +25,13 @@ pub(super) use file::{Document, ENDINGS, parse};
 /// Flows, stored and in files.
 #[derive(Debug, Subcommand)]
 pub enum Flow {
-    /// Store flows from files; each change of a flow is its next version
     Push(push::Push),
-    /// Write a stored flow as a file to edit
     Pull(pull::Pull),
-    /// Write a flow's file in another form
     Convert(convert::Convert),
-    /// List the stored flows
     List(list::List),
-    /// Find errors in flows before they run
     Validate(validate::Validate),
-    /// Draw a flow
     Graph(graph::Graph),
-    /// Run a flow here and now, without a database
     Run(run::Run),
-    /// Run cases of flows, and compare with what they expect
     Test(test::Test),
 }
 

@@ -7,7 +7,9 @@ mod check;
 mod dev;
 mod enqueue;
 mod exit;
+mod first;
 mod flow;
+mod healthcheck;
 mod logs;
 mod migrate;
 mod output;
@@ -68,6 +70,8 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Check the configuration, the database and its schemas
     Check(check::Check),
+    /// Ask the running worker whether it lives, or takes executions
+    Healthcheck(healthcheck::Healthcheck),
     /// Put an execution of a flow on the queue
     Enqueue(enqueue::Enqueue),
     /// Stored flows
@@ -88,6 +92,7 @@ impl Global {
 
 /// Parse, run, and say how it ended.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    first::obey_signals();
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -116,6 +121,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Dev(command) => command.run(&global).await,
         Command::Migrate(command) => command.run(&global).await,
         Command::Check(command) => command.run(&global).await,
+        Command::Healthcheck(command) => command.run(&global).await,
         Command::Enqueue(command) => command.run(&global).await,
         Command::Flow(command) => command.run(&global).await,
     }

@@ -16,7 +16,7 @@ use super::image::{image, libraries};
 use super::support::bench::Bench;
 use super::support::flows::echo;
 use super::support::worker::{PATIENCE, PROGRAM};
-use super::{free_port, path, read};
+use super::{free_port, path};
 
 const LOOK: Duration = Duration::from_millis(20);
 /// In a process and a mount namespace of its own: the root read-only, its /proc, and then nothing but the program.
@@ -200,5 +200,4 @@ async fn the_image_serves_on_a_root_that_can_t_be_written_and_is_healthy() {
     container.signal(Signal::TERM);
     assert_eq!(container.ended().await, 0, "{}", container.log());
     assert!(container.log().contains("draining") && container.log().contains("stopped"), "{}", container.log());
-    assert!(read("Dockerfile").contains("HEALTHCHECK"));
 }

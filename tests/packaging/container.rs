@@ -50,7 +50,8 @@ pub fn possible() -> bool {
 /// What the image has: the binary, its libraries, certificates and configuration, each where the Dockerfile puts it.
 fn root() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let readable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), readable).unwrap();
     let put = |from: &Path, to: &str| {
         let to = folder.path().join(to.trim_start_matches('/'));
         std::fs::create_dir_all(to.parent().unwrap()).unwrap();

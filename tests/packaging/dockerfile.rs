@@ -63,15 +63,16 @@ impl Stage {
 
     /// Each COPY: the stage that it is from, if any, its sources, and its destination.
     pub fn copies(&self) -> Vec<(Option<&str>, Vec<&str>, &str)> {
-        let copy = |rest: &'_ str| -> (Option<&str>, Vec<&str>, &str) {
-            let mut words: Vec<&str> = rest.split(' ').collect();
-            let from = words[0].strip_prefix("--from=");
-            if from.is_some() {
-                words.remove(0);
-            }
-            let to = words.pop().expect("a destination");
-            (from, words, to)
-        };
-        self.steps.iter().filter(|(name, _)| name == "COPY").map(|(_, rest)| copy(rest)).collect()
+        self.all("COPY").into_iter().map(copy).collect()
     }
+}
+
+fn copy(rest: &str) -> (Option<&str>, Vec<&str>, &str) {
+    let mut words: Vec<&str> = rest.split(' ').collect();
+    let from = words[0].strip_prefix("--from=");
+    if from.is_some() {
+        words.remove(0);
+    }
+    let to = words.pop().expect("a destination");
+    (from, words, to)
 }

@@ -70,7 +70,6 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Check the configuration, the database and its schemas
     Check(check::Check),
-    /// Ask the running worker whether it lives, or takes executions
     Healthcheck(healthcheck::Healthcheck),
     /// Put an execution of a flow on the queue
     Enqueue(enqueue::Enqueue),

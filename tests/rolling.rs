@@ -4,8 +4,6 @@
 //! With `FIREFLOW_WORKER_BEFORE=/path/to/fireflow-worker` the first generation is that program, and so are the schemas that it
 //! begins with: `packaging/upgrade` builds an earlier version and runs this test with it.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
-
 mod support;
 
 use std::{sync::Arc, time::Duration};

@@ -63,11 +63,12 @@ async fn tables(database: &TestDatabase) -> i64 {
 #[tokio::test]
 async fn every_command_explains_itself_and_wrong_usage_ends_with_2() {
     let nowhere = "postgres://127.0.0.1:1/nowhere";
-    let commands: [&[&str]; 13] = [
+    let commands: [&[&str]; 14] = [
         &["run"],
         &["dev"],
         &["migrate"],
         &["check"],
+        &["healthcheck"],
         &["enqueue"],
         &["flow"],
         &["flow", "push"],
@@ -261,6 +262,20 @@ async fn every_example_is_a_flow_without_warnings() {
     let pushed = done(&database.url(), &arguments).await;
     assert_eq!(pushed.err, "");
     assert_eq!(pushed.json().as_array().unwrap().len(), files.len());
+
+    // The folder is its files; other files in it don't count.
+    let folder = tempfile::tempdir().unwrap();
+    let named = folder.path().to_str().unwrap();
+    let empty = run(&database.url(), &["flow", "push", named]).await;
+    assert!(empty.code == 1 && empty.err.contains(named) && empty.err.contains("no flows"), "{empty:?}");
+    written(folder.path(), "notes.txt", "not a flow");
+    for file in &files {
+        std::fs::copy(file, folder.path().join(Path::new(file).file_name().unwrap())).unwrap();
+    }
+    let pushed = done(&database.url(), &["flow", "push", "--json", named]).await;
+    let pushed = pushed.json();
+    assert_eq!(pushed.as_array().unwrap().len(), files.len());
+    assert!(pushed.as_array().unwrap().iter().all(|flow| flow["changed"] == false), "{pushed}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What is shipped beside the binary says what the binary does: unit, image, compose file, README and links.
+//! What is shipped beside the binary says what the binary does: unit, README and links. Images and packages: tests/packaging.rs.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use fireflow_worker::config::{self, Settings};
+use fireflow_worker::config::Settings;
 use interop::setup::{Lang, available};
 use serde_json::Value;
 use support::TestDatabase;
@@ -59,7 +59,7 @@ fn block(markdown: &str, language: &str, part: &str) -> String {
     found.next().unwrap_or_else(|| panic!("README: no {language} block with {part:?}")).to_owned()
 }
 
-// --- Unit, image, compose file ---------------------------------------------------------------------------------------
+// --- Unit ------------------------------------------------------------------------------------------------------------
 
 #[test]
 fn the_unit_gives_the_drain_its_time_and_does_not_repeat_a_bad_configuration() {
@@ -99,70 +99,6 @@ fn systemd_accepts_the_unit_and_finds_it_closed_enough() {
         return;
     };
     assert!(rating <= EXPOSURE, "{table}");
-}
-
-#[test]
-fn the_compose_file_fits_the_worker() {
-    let compose = read("compose.yaml");
-    let (_, worker) = compose.split_once("\n  worker:\n").expect("a service named worker");
-    let (worker, _) = worker.split_once("\nvolumes:").expect("volumes come last");
-
-    // Its variables are settings that the worker takes.
-    let (_, environment) = worker.split_once("environment:\n").expect("an environment");
-    let environment: Vec<(String, String)> = environment
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.starts_with('#'))
-        .take_while(|line| line.split_once(": ").is_some())
-        .filter_map(|line| line.split_once(": "))
-        .map(|(key, value)| (key.to_owned(), value.replace("${POSTGRES_PASSWORD:-fireflow}", "fireflow")))
-        .collect();
-    assert!(environment.iter().any(|(key, _)| key == "DATABASE_URL"), "{environment:?}");
-    let (settings, _) = config::load(None, environment, Vec::new()).expect("settings that the worker takes");
-
-    let stop = duration(the_value(worker, "stop_grace_period", ':'));
-    assert!(stop >= settings.worker.drain_timeout + HAND_OVER, "{stop:?}");
-    let port = Settings::default().admin.listen.port();
-    assert!(worker.contains(&format!(":{port}\"")), "the admin port is {port}");
-    for line in worker.lines().filter(|line| line.trim().starts_with("- \"") && line.contains(&port.to_string())) {
-        assert!(line.contains("\"127.0.0.1:"), "the admin port is open to others than this host: {line}");
-    }
-    assert!(worker.contains("condition: service_healthy") && compose.contains("healthcheck:"));
-    assert_eq!(the_value(worker, "read_only", ':'), "true");
-}
-
-#[test]
-fn the_image_has_the_worker_s_port_user_and_configuration() {
-    let dockerfile = read("Dockerfile");
-    let port = Settings::default().admin.listen.port();
-    assert_eq!(the_value(&dockerfile, "EXPOSE", ' '), port.to_string());
-    assert_eq!(the_value(&dockerfile, "STOPSIGNAL", ' '), "SIGTERM");
-    let user = the_value(&dockerfile, "USER", ' ');
-    assert!(user.split(':').all(|id| id.parse::<u32>().is_ok_and(|id| id > 0)), "a number, and not root: {user}");
-    // No shell in between that would keep the signals for itself.
-    let entry: Vec<String> = serde_json::from_str(the_value(&dockerfile, "ENTRYPOINT", ' ')).expect("the exec form");
-    let arguments: Vec<String> = serde_json::from_str(the_value(&dockerfile, "CMD", ' ')).expect("the exec form");
-    assert_eq!(
-        (entry.as_slice(), arguments.as_slice()),
-        (&["/usr/local/bin/fireflow-worker".into()][..], &["run".into()][..])
-    );
-    let listen = format!("FIREFLOW__ADMIN__LISTEN=0.0.0.0:{port}");
-    assert!(dockerfile.contains(&listen), "a listener on the container's loopback can't be reached");
-
-    // Everything that is copied is there, and let through by .dockerignore.
-    let let_through = read(".dockerignore");
-    let copies = values(&dockerfile, "COPY", ' ').into_iter().filter(|copy| !copy.starts_with("--from"));
-    let sources = copies.flat_map(|copy| copy.rsplit_once(' ').map(|(sources, _)| sources).into_iter());
-    for source in sources.flat_map(str::split_whitespace) {
-        assert!(path(source).exists(), "{source} is copied and isn't there");
-        let top = source.split('/').next().unwrap();
-        assert!(let_through.lines().any(|line| line == format!("!{top}")), ".dockerignore keeps {source} back");
-    }
-    // The compiler is one that the crate allows.
-    let from = values(&dockerfile, "FROM", ' ')[0];
-    let minor = |text: &str| text.split('.').nth(1).and_then(|part| part.parse::<u32>().ok());
-    let image = from.strip_prefix("rust:").and_then(|rest| minor(rest.split('-').next()?));
-    assert!(image.is_some() && image >= minor(env!("CARGO_PKG_RUST_VERSION")), "{from}");
 }
 
 // --- README ----------------------------------------------------------------------------------------------------------

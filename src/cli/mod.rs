@@ -9,8 +9,10 @@ mod dev;
 mod doctor;
 mod enqueue;
 mod exit;
+mod first;
 mod flow;
 mod gc;
+mod healthcheck;
 mod logs;
 mod man;
 mod migrate;
@@ -69,6 +71,7 @@ enum Command {
     Dev(dev::Dev),
     Migrate(migrate::Migrate),
     Check(check::Check),
+    Healthcheck(healthcheck::Healthcheck),
     Enqueue(enqueue::Enqueue),
     #[command(subcommand)]
     Flow(flow::Flow),
@@ -91,6 +94,7 @@ impl Global {
 
 /// Parse, run, and say how it ended.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    first::obey_signals();
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -119,6 +123,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Dev(command) => command.run(&global).await,
         Command::Migrate(command) => command.run(&global).await,
         Command::Check(command) => command.run(&global).await,
+        Command::Healthcheck(command) => command.run(&global).await,
         Command::Enqueue(command) => command.run(&global).await,
         Command::Flow(command) => command.run(&global).await,
         Command::Doctor(command) => command.run(&global).await,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Global, exit, logs};
+use super::{Global, exit, first, logs};
 use crate::{admin, worker::Worker};
 
 /// Run the worker until SIGTERM or SIGINT, then drain; the same as no command.
@@ -29,6 +29,8 @@ impl Run {
         let worker = Worker::new(settings).on_stuck(exit::stuck);
         logs::without_secrets(worker.redactor());
         let signals = tokio::spawn(worker.shutdown().obey_signals()?);
+        first::signals_are_handled();
+        let orphans = tokio::spawn(first::adopt_orphans()?);
         let id = worker.status().snapshot().worker;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), worker = id, "fireflow-worker starts");
 
@@ -36,6 +38,7 @@ impl Run {
         let served = worker.run().await;
         admin.stop().await;
         signals.abort();
+        orphans.abort();
         served?;
         Ok(ExitCode::SUCCESS)
     }

@@ -8,7 +8,7 @@ use std::{
 use config::{Config, File, FileFormat};
 use serde_json::{Map, Value};
 
-use super::{ConfigError, Problem, Settings, validate};
+use super::{Admin, ConfigError, Problem, Settings, validate};
 
 /// Prefix of the variables: `FIREFLOW__QUEUE__NAME` sets `queue.name`.
 const PREFIX: &str = "FIREFLOW__";
@@ -96,6 +96,31 @@ pub fn load_text(
     })?;
     let problems = validate::problems(&settings, &sources);
     if problems.is_empty() { Ok((settings, sources)) } else { Err(ConfigError::Invalid(problems)) }
+}
+
+/// Load the section `[admin]` alone, to ask a worker that runs: what is wrong elsewhere must not keep from it, since a worker
+/// goes on with what it started with.
+///
+/// # Errors
+/// As [`load`], for this section.
+pub fn load_admin(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Admin, ConfigError> {
+    let text = file.map(read).transpose()?.map(admin_alone);
+    let environment = environment.into_iter().filter(|(name, _)| {
+        let key = name.strip_prefix(PREFIX).map(str::to_ascii_lowercase);
+        key.is_some_and(|key| key.starts_with("admin__"))
+    });
+    let (settings, _) = load_text(file.zip(text.as_deref()), environment, Vec::new())?;
+    Ok(settings.admin)
+}
+
+/// A file without its other sections. What isn't TOML stays as it is, and is refused as ever.
+fn admin_alone(text: String) -> String {
+    let Ok(mut sections) = text.parse::<toml::Table>() else { return text };
+    sections.retain(|name, _| name == "admin");
+    sections.to_string()
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {

@@ -18,7 +18,7 @@ use std::{net::SocketAddr, time::Duration};
 use serde::{Deserialize, Serialize};
 
 pub use error::{ConfigError, Problem};
-pub use layers::{Overrides, Sources, load, load_text};
+pub use layers::{Overrides, Sources, load, load_admin, load_text};
 pub use outbound::{HostRule, Hosts, NoHostRule, Outbound};
 pub use queues::Queues;
 pub use secrets::Secrets;

@@ -122,7 +122,12 @@ async fn open(settings: &Settings, shutdown: &Shutdown) -> Result<Option<Databas
             register_version(settings, &database.sysdb).await?;
             Ok::<_, StartError>(database)
         };
-        match opened.await {
+        // A server that says nothing may take its time; whoever ends the worker needn't.
+        let opened = tokio::select! {
+            opened = opened => opened,
+            () = shutdown.draining() => return Ok(None),
+        };
+        match opened {
             Ok(database) => return Ok(Some(database)),
             Err(error) if !error.is_transient() || Instant::now() + pause >= until => return Err(error),
             Err(error) if told.is_due() => tracing::warn!(%error, "waiting for the database"),

@@ -76,6 +76,11 @@ impl SqlClient {
         let mut settings = config::Settings::default();
         settings.database.url = url.into();
         Database::connect(&settings).await.unwrap().ensure_schemas().await.unwrap();
+        SqlClient::attach(url).await
+    }
+
+    /// Connect to a database that has the schemas.
+    pub async fn attach(url: &str) -> SqlClient {
         let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection); // ends with its client
         SqlClient(client)

@@ -15,6 +15,7 @@ pub mod node;
 pub mod pgbouncer;
 pub mod tripwire;
 pub mod worker;
+pub mod yaml;
 
 use std::sync::OnceLock;
 

@@ -50,6 +50,13 @@ impl WorkerProcess {
         WorkerProcess::launch(command, id, settings)
     }
 
+    /// As [`spawn`](WorkerProcess::spawn), of another program, such as an earlier version.
+    pub fn spawn_program(program: &str, url: &str, id: &str, settings: &[(&str, &str)]) -> WorkerProcess {
+        let mut command = program_at(program, url);
+        command.arg("run").env("FIREFLOW__QUEUE__POLLING_INTERVAL", "50ms");
+        WorkerProcess::launch(command, id, settings)
+    }
+
     /// As [`spawn`](WorkerProcess::spawn); the setting `failpoints` says where it is killed.
     pub fn with_failpoints(url: &str, id: &str, settings: &[(&str, &str)]) -> WorkerProcess {
         let mut command = program(url);
@@ -142,7 +149,12 @@ impl WorkerProcess {
 
 /// The binary with nothing of this process's environment but what it needs, on a database. Killed when dropped.
 pub fn program(url: &str) -> Command {
-    let mut command = Command::new(PROGRAM);
+    program_at(PROGRAM, url)
+}
+
+/// As [`program`], at another path.
+pub fn program_at(path: &str, url: &str) -> Command {
+    let mut command = Command::new(path);
     clean(&mut command, url);
     command
 }

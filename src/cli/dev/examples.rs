@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
 use crate::{
-    cli::flow::{Document, ENDINGS, parse},
+    cli::flow::{Document, in_folder, parse},
     nodes::Registry,
 };
 
@@ -38,21 +38,12 @@ pub(super) fn built_in() -> anyhow::Result<Vec<Document>> {
 /// The flows of a folder.
 pub(super) fn from_folder(folder: &Path) -> anyhow::Result<Vec<Document>> {
     let registry = Registry::standard();
-    let mut files: Vec<_> = std::fs::read_dir(folder)
-        .with_context(|| format!("{}: can't read the folder", folder.display()))?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| *known == ending)))
-        .collect();
-    files.sort();
-    if files.is_empty() {
-        bail!("{}: no flows (*.yaml, *.toml, *.json) there", folder.display());
-    }
     let read = |path: &std::path::PathBuf| {
         let source = path.display().to_string();
         let text = std::fs::read_to_string(path).with_context(|| format!("{source}: can't read"))?;
         parse(&source, &text, &registry)
     };
-    files.iter().map(read).collect()
+    in_folder(folder)?.iter().map(read).collect()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{Global, exit, flow, logs, output};
+use super::{Global, exit, first, flow, logs, output};
 use crate::{
     admin,
     config::Settings,
@@ -60,6 +60,7 @@ impl Dev {
         };
         let shutdown = Shutdown::new();
         let signals = tokio::spawn(shutdown.obey_signals()?);
+        first::signals_are_handled();
 
         let server = tokio::select! {
             server = server::start(self.pg_bin.as_deref(), self.data, self.port) => server?,

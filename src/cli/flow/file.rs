@@ -1,6 +1,6 @@
 //! Flows in files: as people write them (YAML, TOML), or in the stored form (JSON).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 use serde_json::Value as Json;
@@ -10,7 +10,7 @@ use crate::flow::{self, Diagnostic, FlowFile, Source};
 use crate::nodes::Registry;
 
 /// Endings of files that hold a flow.
-pub(in crate::cli) const ENDINGS: [&str; 4] = ["json", "toml", "yaml", "yml"];
+const ENDINGS: [&str; 4] = ["json", "toml", "yaml", "yml"];
 
 /// A flow read from a file, and what is worth a warning.
 pub(in crate::cli) struct Document {
@@ -28,6 +28,20 @@ pub(in crate::cli) struct Document {
 
 /// Larger files hold no flow.
 const LARGEST: u64 = 256 << 20;
+
+/// The files with flows in a folder, by name.
+pub(in crate::cli) fn in_folder(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .with_context(|| format!("{}: can't read the folder", folder.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| *known == ending)))
+        .collect();
+    files.sort();
+    if files.is_empty() {
+        bail!("{}: no flows (*.yaml, *.toml, *.json) there", folder.display());
+    }
+    Ok(files)
+}
 
 /// Read a flow's file, for all commands that take one.
 pub(super) fn read(file: &Path, registry: &Registry) -> anyhow::Result<FlowFile> {

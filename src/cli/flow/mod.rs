@@ -20,7 +20,7 @@ use super::Global;
 use crate::{config::Settings, execution::FlowStore, nodes::Registry, worker::Database};
 
 use file::read;
-pub(super) use file::{Document, ENDINGS, parse};
+pub(super) use file::{Document, in_folder, parse};
 
 /// Flows, stored and in files.
 #[derive(Debug, Subcommand)]

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::file::document;
+use super::file::{document, in_folder};
 use super::versions::{Plan, Wanted, plan, stamped};
 use super::{findings, read, store};
 use crate::cli::{Global, output};
@@ -19,7 +19,7 @@ use crate::{flow::validate, nodes::Registry, worker::Database};
 /// as what is stored isn't stored again.
 #[derive(Debug, Args)]
 pub struct Push {
-    /// Files, each with one flow: YAML or TOML as people write it, or the stored form (JSON)
+    /// Files, each with one flow: YAML or TOML as people write it, or the stored form (JSON); or folders of such files
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Owner, where the flow's metadata names none
@@ -45,7 +45,11 @@ impl Push {
         let registry = Registry::standard();
         // All files first: a bad one stores nothing.
         let (mut documents, mut refused) = (Vec::new(), Vec::new());
-        for file in &self.files {
+        let mut files = Vec::new();
+        for path in &self.files {
+            if path.is_dir() { files.extend(in_folder(path)?) } else { files.push(path.clone()) }
+        }
+        for file in &files {
             let read = read(file, &registry)?;
             let source = read.source.name().to_owned();
             let checked = validate::check(&read, &registry);

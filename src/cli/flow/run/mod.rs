@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use self::report::{Ran, Report};
 use self::show::Show;
 use super::{findings, read};
-use crate::cli::{exit, output};
+use crate::cli::{exit, first, output};
 use crate::flow::engine::{self, Abort, AbortReason, RunOptions};
 use crate::flow::{Flow, Input, Value, validate};
 use crate::nodes::{FlowEvent, Registry, RunContext};
@@ -187,6 +187,7 @@ impl Stop {
     fn new(limit: Option<Duration>) -> anyhow::Result<Stop> {
         let stop = Stop { abort: Abort::new(), shutdown: Shutdown::new(), over: CancellationToken::new() };
         let signals = stop.shutdown.obey_signals()?;
+        first::signals_are_handled();
         let (abort, shutdown, over) = (stop.abort.clone(), stop.shutdown.clone(), stop.over.clone());
         let timer = async move {
             match limit {

@@ -1,17 +1,25 @@
 //! The command line: one file a subcommand, and output.
 //!
-//! stdout is data, stderr is talk. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 69 database unreachable,
-//! 70 a bug, 71 the lease ended under executions that can't be stopped, 75 another worker holds the id, 78 bad configuration.
+//! stdout is data, stderr is talk. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 and 4 how an execution
+//! ended that was followed, 69 database unreachable, 70 a bug, 71 the lease ended under executions that can't be stopped, 75 another worker holds the id, 78 bad configuration.
 
+mod access;
+mod cells;
 mod check;
+mod confirm;
 mod dev;
+mod drain;
 mod enqueue;
+mod executions;
 mod exit;
 mod flow;
 mod logs;
 mod migrate;
 mod output;
+mod queue;
 mod run;
+mod watch;
+mod workers;
 
 use std::{
     ffi::OsString,
@@ -34,8 +42,8 @@ use crate::config::{self, ConfigError, Settings};
     version,
     arg_required_else_help = true,
     subcommand_negates_reqs = true,
-    after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 69 database unreachable, 70 a bug, \
-                  71 the lease ended under executions that can't be stopped, 75 another live worker holds the id, 78 bad configuration."
+    after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 cancelled and 4 parked (executions tail), \
+                  69 database unreachable, 70 a bug, 71 the lease ended under executions that can't be stopped, 75 another live worker holds the id, 78 bad configuration."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -73,6 +81,16 @@ enum Command {
     /// Stored flows
     #[command(subcommand)]
     Flow(flow::Flow),
+    /// List, show and follow executions; cancel, resume, retry and fork them
+    #[command(subcommand)]
+    Executions(executions::Executions),
+    /// Show queues, pause and resume them
+    #[command(subcommand)]
+    Queue(queue::Queue),
+    /// Show the workers, their leases, and what they have
+    Workers(workers::Workers),
+    /// Ask workers to finish what runs and end
+    Drain(drain::Drain),
 }
 
 impl Global {
@@ -118,5 +136,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check(command) => command.run(&global).await,
         Command::Enqueue(command) => command.run(&global).await,
         Command::Flow(command) => command.run(&global).await,
+        Command::Executions(command) => command.run(&global).await,
+        Command::Queue(command) => command.run(&global).await,
+        Command::Workers(command) => command.run(&global).await,
+        Command::Drain(command) => command.run(&global).await,
     }
 }

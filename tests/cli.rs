@@ -63,7 +63,7 @@ async fn tables(database: &TestDatabase) -> i64 {
 #[tokio::test]
 async fn every_command_explains_itself_and_wrong_usage_ends_with_2() {
     let nowhere = "postgres://127.0.0.1:1/nowhere";
-    let commands: [&[&str]; 14] = [
+    let commands: [&[&str]; 27] = [
         &["run"],
         &["dev"],
         &["migrate"],
@@ -78,6 +78,19 @@ async fn every_command_explains_itself_and_wrong_usage_ends_with_2() {
         &["flow", "validate"],
         &["flow", "graph"],
         &["flow", "run"],
+        &["executions"],
+        &["executions", "list"],
+        &["executions", "show"],
+        &["executions", "cancel"],
+        &["executions", "resume"],
+        &["executions", "retry"],
+        &["executions", "fork"],
+        &["executions", "tail"],
+        &["queue"],
+        &["queue", "show"],
+        &["queue", "pause"],
+        &["workers"],
+        &["drain"],
     ];
     let help = done(nowhere, &["--help"]).await;
     for command in commands {
@@ -156,6 +169,8 @@ async fn migrate_makes_what_its_dry_run_announced_and_only_once() {
         "fireflow_flow_versions",
         "fireflow_flow_pins",
         "fireflow_crashes",
+        "fireflow_queue_pauses",
+        "fireflow_drain_requests",
     ] {
         assert!(steps.contains(&json!(format!("CREATE TABLE {table}"))), "{plan}");
     }

@@ -48,12 +48,8 @@ fn check(plan: &Json, most_rows: f64) {
     }
 }
 
-#[tokio::test]
-async fn claims_and_looks_ride_indexes_and_touch_no_more_rows_than_they_take() {
-    let bench = Bench::with(|_| vec![echo("echo")]).await;
-    let sql = bench.client.sql();
-    sql.execute(FILL, &[&QUEUE]).await.unwrap();
-    sql.batch_execute("VACUUM ANALYZE dbos.workflow_status").await.unwrap();
+/// Let the server log the plan of each statement on this database.
+async fn explain(bench: &Bench) {
     let name = bench.database.name();
     for setting in [
         "session_preload_libraries = 'auto_explain'",
@@ -63,8 +59,72 @@ async fn claims_and_looks_ride_indexes_and_touch_no_more_rows_than_they_take() {
         "auto_explain.log_verbose = on",
         "auto_explain.log_format = 'json'",
     ] {
-        sql.batch_execute(&format!("ALTER DATABASE {name} SET {setting}")).await.unwrap();
+        bench.client.sql().batch_execute(&format!("ALTER DATABASE {name} SET {setting}")).await.unwrap();
     }
+}
+
+/// The server's log so far. All tests of this file write to it.
+fn log() -> String {
+    std::fs::read_to_string(TestServer::get().folder().join("server.log")).unwrap()
+}
+
+/// Most rows that a list looks through with one statement.
+const WINDOW: f64 = 5000.0;
+
+#[tokio::test]
+async fn what_operators_ask_reads_a_bounded_number_of_rows() {
+    let bench = Bench::with(|_| vec![echo("echo")]).await;
+    let sql = bench.client.sql();
+    // Few of what has an index of its own, and more than a look takes of all else.
+    let fill = "
+INSERT INTO dbos.workflow_status (workflow_uuid, status, name, class_name, queue_name, priority, created_at, updated_at, executor_id,
+       parent_workflow_id, started_at_epoch_ms, completed_at, queue_partition_key)
+SELECT 'o' || n, CASE n % 1000 WHEN 0 THEN 'ERROR' WHEN 1 THEN 'PENDING' WHEN 2 THEN 'ENQUEUED' WHEN 3 THEN 'DELAYED' ELSE 'SUCCESS' END,
+       'executeFireFlow', 'ExecutionWorkflows', $1, n % 3, 1000 + n, 1000 + n, 'gone', CASE WHEN n % 10000 = 7 THEN 'o7' END,
+       1000 + n, CASE WHEN n % 1000 NOT IN (1, 2, 3) THEN 2000 + n END, CASE n % 1000 WHEN 2 THEN 'p' || n % 7 END
+  FROM generate_series(1, 30000) n";
+    sql.execute(fill, &[&QUEUE]).await.unwrap();
+    let flows = "INSERT INTO fireflow_executions (id, flow_id, owner_id) SELECT 'o' || n, 'flow-' || n % 1000, 'o' FROM generate_series(1, 30000) n";
+    sql.execute(flows, &[]).await.unwrap();
+    sql.batch_execute("VACUUM ANALYZE dbos.workflow_status; VACUUM ANALYZE fireflow_executions").await.unwrap();
+    explain(&bench).await;
+    let before = log().len();
+    let url = bench.database.url();
+    let commands: [&[&str]; 13] = [
+        &["executions", "list"],
+        &["executions", "list", "--status", "failed,running"],
+        &["executions", "list", "--status", "queued", "--queue", QUEUE],
+        &["executions", "list", "--flow", "flow-7"],
+        &["executions", "list", "--parent", "o7"],
+        &["executions", "list", "--name", "none"],
+        &["executions", "list", "--after", "o20000", "--status", "completed", "--worker", "gone"],
+        &["executions", "show", "o7"],
+        &["executions", "cancel", "o1001", "o1002"],
+        &["executions", "resume", "o1001", "o1002"],
+        &["executions", "fork", "o1000", "--from-step", "0"],
+        &["queue", "show", QUEUE],
+        &["workers"],
+    ];
+    for command in commands {
+        let output = support::worker::program(&url).args(command).output().await.unwrap();
+        assert!(output.status.success(), "{command:?}: {output:?}");
+    }
+    // Tests at the same time write to the same log, from whose database a plan is it doesn't say: the text tells.
+    let log = log();
+    let plans = plans(&log[before..], "workflow_status");
+    let ours: Vec<&Json> =
+        plans.iter().filter(|plan| !plan["Query Text"].as_str().unwrap().contains("transaction_read_only")).collect();
+    assert!(ours.len() > 30, "{} plans", ours.len());
+    ours.iter().for_each(|plan| check(plan, WINDOW));
+}
+
+#[tokio::test]
+async fn claims_and_looks_ride_indexes_and_touch_no_more_rows_than_they_take() {
+    let bench = Bench::with(|_| vec![echo("echo")]).await;
+    let sql = bench.client.sql();
+    sql.execute(FILL, &[&QUEUE]).await.unwrap();
+    sql.batch_execute("VACUUM ANALYZE dbos.workflow_status").await.unwrap();
+    explain(&bench).await;
     let settings = [("queue.worker_concurrency", "20"), ("queue.polling_interval", "10ms"), ("log.level", "info")];
     let began = std::time::Instant::now();
     let worker = bench.worker("planned", &settings).await;
@@ -74,7 +134,7 @@ async fn claims_and_looks_ride_indexes_and_touch_no_more_rows_than_they_take() {
     }
     let seconds = began.elapsed().as_secs();
     worker.stop().await;
-    let log = std::fs::read_to_string(TestServer::get().folder().join("server.log")).unwrap();
+    let log = log();
     let claims = plans(&log, "AS has_history");
     let of_queue: Vec<&Json> =
         claims.iter().filter(|plan| plan["Query Text"].as_str().unwrap().contains("NOWAIT")).collect();

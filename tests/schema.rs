@@ -314,20 +314,21 @@ async fn application_tables_are_made_once_with_any_prefix() {
     let made = [a.unwrap(), b.unwrap()].concat();
     assert_eq!(
         made,
-        ["flows", "executions", "workers", "flow_versions", "flow_pins", "crashes"]
+        ["flows", "executions", "workers", "flow_versions", "flow_pins", "crashes", "queue_pauses", "drain_requests"]
             .map(|name| format!("{prefix}{name}"))
     );
     assert!(app::missing(&client, &prefix, both).await.unwrap().is_empty());
     let indexes = "SELECT count(*) FROM pg_indexes WHERE schemaname = 'public'";
-    // Six primary keys and that of the record; 3 + 10 + 1 + 2 + 1 + 1 others, none lost to a name that was cut off.
-    assert_eq!(client.query_one(indexes, &[]).await.unwrap().get::<_, i64>(0), 25);
+    // Eight primary keys and that of the record; 3 + 10 + 1 + 2 + 1 + 1 others, none lost to a name that was cut off.
+    assert_eq!(client.query_one(indexes, &[]).await.unwrap().get::<_, i64>(0), 27);
 
     let short: Prefix = "chaingraph_".parse().unwrap();
     assert_eq!(app::ensure(&mut client, &short, Part::Main).await.unwrap(), ["chaingraph_flows"]);
     let made = app::ensure(&mut client, &short, Part::Executions).await.unwrap();
     assert_eq!(
         made,
-        ["executions", "workers", "flow_versions", "flow_pins", "crashes"].map(|name| format!("chaingraph_{name}"))
+        ["executions", "workers", "flow_versions", "flow_pins", "crashes", "queue_pauses", "drain_requests"]
+            .map(|name| format!("chaingraph_{name}"))
     );
     let bad = "INSERT INTO chaingraph_workers (id, incarnation, expires_at, state)
                VALUES ('w', gen_random_uuid(), now(), 'asleep')";
@@ -343,7 +344,7 @@ async fn tables_of_the_server_are_taken_as_they_are_or_refused_by_column() {
                  updated_at timestamp, owner_id text, version integer, extra text)";
     client.batch_execute(flows).await.unwrap();
     let made = app::ensure(&mut client, &prefix, Part::Both).await.unwrap();
-    let ours = ["executions", "workers", "flow_versions", "flow_pins", "crashes"];
+    let ours = ["executions", "workers", "flow_versions", "flow_pins", "crashes", "queue_pauses", "drain_requests"];
     assert_eq!(made, ours.map(|name| format!("chaingraph_{name}")));
     let indexes = "SELECT count(*) FROM pg_indexes WHERE tablename = 'chaingraph_flows'";
     assert_eq!(client.query_one(indexes, &[]).await.unwrap().get::<_, i64>(0), 1, "the server's table is left alone");

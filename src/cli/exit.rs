@@ -14,6 +14,10 @@ use crate::{
 
 /// Refused, or failed.
 pub(super) const FAILURE: u8 = 1;
+/// `executions tail`: the execution was cancelled.
+pub(super) const CANCELLED: u8 = 3;
+/// `executions tail`: the execution was parked.
+pub(super) const PARKED: u8 = 4;
 /// A panic.
 pub(super) const BUG: u8 = 70;
 const UNAVAILABLE: u8 = 69;

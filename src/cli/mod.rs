@@ -1,13 +1,18 @@
 //! The command line: one file a subcommand, and output.
 //!
-//! stdout is data, stderr is talk. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 69 database unreachable,
-//! 70 a bug, 71 the lease ended under executions that can't be stopped, 75 another worker holds the id, 78 bad configuration.
+//! stdout is data, stderr is talk. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 and 4 how an execution
+//! ended that was followed, 69 database unreachable, 70 a bug, 71 the lease ended under executions that can't be stopped, 75 another worker holds the id, 78 bad configuration.
 
+mod access;
+mod cells;
 mod check;
 mod completions;
 mod dev;
 mod doctor;
+mod confirm;
+mod drain;
 mod enqueue;
+mod executions;
 mod exit;
 mod first;
 mod flow;
@@ -17,7 +22,10 @@ mod logs;
 mod man;
 mod migrate;
 mod output;
+mod queue;
 mod run;
+mod watch;
+mod workers;
 
 use std::{
     ffi::OsString,
@@ -40,8 +48,8 @@ use crate::config::{self, ConfigError, Settings};
     version,
     arg_required_else_help = true,
     subcommand_negates_reqs = true,
-    after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 69 database unreachable, 70 a bug, \
-                  71 the lease ended under executions that can't be stopped, 75 another live worker holds the id, 78 bad configuration."
+    after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 cancelled and 4 parked (executions tail), \
+                  69 database unreachable, 70 a bug, 71 the lease ended under executions that can't be stopped, 75 another live worker holds the id, 78 bad configuration."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -79,6 +87,16 @@ enum Command {
     Gc(gc::Gc),
     Completions(completions::Completions),
     Man(man::Man),
+    /// List, show and follow executions; cancel, resume, retry and fork them
+    #[command(subcommand)]
+    Executions(executions::Executions),
+    /// Show queues, pause and resume them
+    #[command(subcommand)]
+    Queue(queue::Queue),
+    /// Show the workers, their leases, and what they have
+    Workers(workers::Workers),
+    /// Ask workers to finish what runs and end
+    Drain(drain::Drain),
 }
 
 impl Global {
@@ -130,5 +148,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Gc(command) => command.run(&global).await,
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
+        Command::Executions(command) => command.run(&global).await,
+        Command::Queue(command) => command.run(&global).await,
+        Command::Workers(command) => command.run(&global).await,
+        Command::Drain(command) => command.run(&global).await,
     }
 }

@@ -12,6 +12,17 @@ pub(super) fn line(text: impl AsRef<str>) {
     let _ = writeln!(std::io::stdout(), "{}", text.as_ref());
 }
 
+/// Write a text to stdout, now. False when nobody reads it any more.
+pub(super) fn text(text: impl AsRef<str>) -> bool {
+    let mut stdout = std::io::stdout();
+    stdout.write_all(text.as_ref().as_bytes()).and_then(|()| stdout.flush()).is_ok()
+}
+
+/// A value as one line of JSON.
+pub(super) fn json_line(value: &impl Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string(value)? + "\n")
+}
+
 /// Talk to a person, on stderr.
 pub(super) fn note(text: impl AsRef<str>) {
     let _ = writeln!(std::io::stderr(), "{}", text.as_ref());
@@ -19,9 +30,14 @@ pub(super) fn note(text: impl AsRef<str>) {
 
 /// Write a value as JSON to stdout: indented on a terminal, one line otherwise.
 pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    let pretty = std::io::stdout().is_terminal();
-    line(if pretty { serde_json::to_string_pretty(value)? } else { serde_json::to_string(value)? });
+    text(json_text(value)?);
     Ok(())
+}
+
+/// What [`json`] writes.
+pub(super) fn json_text(value: &impl Serialize) -> anyhow::Result<String> {
+    let pretty = std::io::stdout().is_terminal();
+    Ok(if pretty { serde_json::to_string_pretty(value)? } else { serde_json::to_string(value)? } + "\n")
 }
 
 /// Write a text to a file, or to stdout. A file that holds something else is replaced only when asked for.

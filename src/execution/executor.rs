@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Topic of the start signal.
-const START_TOPIC: &str = "START_SIGNAL";
+pub const START_TOPIC: &str = "START_SIGNAL";
 /// The step that the flow's run is. Once it is recorded, an execution only waits for its children, and ends.
 pub const WORKED: &str = "executeFlowAtomic";
 /// Kind of failure of an execution that was stopped.

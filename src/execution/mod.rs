@@ -7,6 +7,7 @@ mod content;
 mod events;
 mod executor;
 mod failure;
+mod fault;
 mod flows;
 mod gather;
 mod patience;
@@ -15,8 +16,9 @@ mod task;
 mod versions;
 
 pub use commands::Command;
-pub use executor::{Executor, Limits, WORKED};
+pub use executor::{Executor, Limits, START_TOPIC, WORKED};
 pub use failure::Failed;
+pub use fault::step_at_fault;
 pub use flows::{FlowRow, FlowStore, FlowSummary, FlowsError, StoredFlow};
 pub use store::{ExecutionRow, ExecutionStore};
 pub use task::{Task, TaskError};

@@ -53,7 +53,7 @@ macro_rules! part {
     };
 }
 
-const PARTS: [Part; 24] = [
+const PARTS: [Part; 29] = [
     // Whose queue and whose version: $2 and $5 are our application. An unused parameter would have no type.
     part!("queue_is_ours", QueueOwner:
         "(application_name = $2 OR application_name IS NULL OR application_name = '')" else "$2::text IS NOT NULL"),
@@ -95,6 +95,8 @@ const PARTS: [Part; 24] = [
     part!("join_outcome", Payload: "LEFT JOIN {s}.workflow_output o USING (workflow_uuid)" else ""),
     part!("outcome", Payload:
         "COALESCE(o.output, w.output) AS output, COALESCE(o.error, w.error) AS error" else "w.output, w.error"),
+    part!("output", Payload: "COALESCE(o.output, w.output)" else "w.output"),
+    part!("failure", Payload: "COALESCE(o.error, w.error)" else "w.error"),
     part!("own_outcome", Payload:
         "output = CASE WHEN legacy THEN ended.output ELSE w.output END,
          error = CASE WHEN legacy THEN ended.error ELSE w.error END"
@@ -103,6 +105,11 @@ const PARTS: [Part; 24] = [
         "INSERT INTO {s}.workflow_output (workflow_uuid, output, error) SELECT workflow_uuid, result, failure FROM done
              ON CONFLICT (workflow_uuid) DO UPDATE SET output = EXCLUDED.output, error = EXCLUDED.error"
         else "SELECT workflow_uuid FROM done"),
+    // Inputs of a fork: those of the `source`, whose own and others are in `all_inputs`.
+    part!("fork_inputs", Payload: "NULL" else "inputs"),
+    part!("store_fork_inputs", Payload:
+        ", stored AS (INSERT INTO {s}.workflow_input (workflow_uuid, inputs) SELECT $2, all_inputs FROM source)" else ""),
+    part!("consumed_from", Consumer: "consumed_by_function_id >= $2 OR" else ""),
     part!("consumer", Consumer: ", consumed_by_function_id = want.function_id" else ""),
     // The token of who made the row: before it had a column of its own, it stood where the owner's does since.
     part!("creator", Creator: "creator_xid" else "owner_xid"),

@@ -1,4 +1,4 @@
-//! All SQL on the `dbos` schema: migrate, claim, commit, recover, query. One file an operation family.
+//! All SQL on the `dbos` schema: migrate, claim, commit, recover, query; and what operators ask. One file an operation family.
 //!
 //! The invariant kept here: a row is advanced only by the executor that owns it. A claim writes a fresh token into
 //! `owner_xid`; every later write of that execution holds only while the row is PENDING and still carries it.
@@ -14,6 +14,7 @@ mod ids;
 mod layout;
 mod messages;
 mod notify;
+pub mod operator;
 mod outlook;
 mod query;
 mod queues;
@@ -42,7 +43,7 @@ pub use fence::Fence;
 pub use ids::{Owner, OwnerToken, WorkflowId};
 pub use messages::{CHANNEL as MESSAGES, Message, Unread};
 pub use notify::{Notifier, QUEUES};
-pub use outlook::{Outlook, QueueOutlook};
+pub use outlook::{Asked, Outlook, QueueOutlook};
 pub use query::{Astray, Cause, WorkflowView};
 pub use queues::{PartitionLimits, QueueColumns, QueueLimits, RateLimit};
 pub use reconcile::{Accounts, Dead, Expired, Predecessor, Reconcile, Recovered, Suspicion};

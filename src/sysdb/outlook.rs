@@ -19,6 +19,17 @@ pub struct Outlook {
     pub announced: bool,
     /// The schema isn't at the level that statements are composed for.
     pub moved: bool,
+    /// An operator asked this life of the worker to drain.
+    pub drain: Option<Asked>,
+}
+
+/// How an operator asked a worker to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Give back what runs, instead of letting it finish.
+    pub at_once: bool,
+    /// Who asked, as far as that is known.
+    pub by: Option<String>,
 }
 
 /// What there is to do on one queue.
@@ -26,6 +37,8 @@ pub struct Outlook {
 pub struct QueueOutlook {
     /// There are rows to claim, if the limits allow it.
     pub queued: bool,
+    /// An operator paused it.
+    pub paused: bool,
     /// The limits under which it is registered.
     pub registered: Option<QueueLimits>,
 }
@@ -33,7 +46,7 @@ pub struct QueueOutlook {
 /// A queue that another application has registered is none of ours: names are unique over all of them. Whether there are rows
 /// to claim is not asked by EXISTS, which the planner may answer by reading the backlogs of all queues.
 ///
-/// $1 queues, $2 and $5 application, $3 schema, $4 and $6 to $8 as in claims.
+/// $1 queues, $2 and $5 application, $3 schema, $4 and $6 to $8 as in claims; $9 executor.
 const OUTLOOK: &str = "
 WITH {latest}
 SELECT (SELECT TRUE FROM {s}.workflow_status WHERE {ours} LIMIT 1) IS NOT NULL AS queued,
@@ -47,6 +60,7 @@ SELECT (SELECT TRUE FROM {s}.workflow_status WHERE {ours} LIMIT 1) IS NOT NULL A
                   AND workflow_deadline_epoch_ms <= {now} AND {application}) AS expired,
        current_setting('transaction_read_only') = 'on' AS read_only,
        (SELECT max(version)::bigint FROM {s}.dbos_migrations) AS level,
+       {orders},
        EXISTS (SELECT FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
                 WHERE n.nspname = $3 AND c.relname = 'workflow_status' AND t.tgname = '{trigger}'
                   AND t.tgenabled <> 'D') AS announced
@@ -58,6 +72,16 @@ SELECT (SELECT TRUE FROM {s}.workflow_status WHERE {ours} LIMIT 1) IS NOT NULL A
                  FROM {s}.queues WHERE name = wanted.queue AND {queue_is_ours}) r ON TRUE) asked
  ORDER BY asked.place";
 
+/// What operators asked for. A request to drain is for the life that has the lease: ours, as long as this is sent. $9 the worker.
+const ORDERS: &str = "
+       EXISTS (SELECT FROM {pauses} p WHERE p.queue_name = asked.queue) AS paused,
+       (SELECT ARRAY[d.at_once::text, d.requested_by]
+          FROM {drains} d JOIN {workers} k ON k.id = d.worker_id AND k.incarnation = d.incarnation
+         WHERE d.worker_id = $9) AS drain";
+
+/// Where there are no tables beside the schema.
+const NO_ORDERS: &str = "FALSE AS paused, CASE WHEN $9::text IS NULL THEN ARRAY['', ''] END AS drain";
+
 impl SystemDatabase {
     /// Look at these queues, for a worker with this scope.
     ///
@@ -66,7 +90,12 @@ impl SystemDatabase {
     pub async fn outlook(&self, scope: &ClaimScope, queues: &[String]) -> Result<Outlook, SysdbError> {
         let client = self.client().await?;
         let known = self.standing.get().map(|standing| standing.level);
+        let orders = match &scope.accounts {
+            Some((tables, _)) => tables.sql(ORDERS),
+            None => NO_ORDERS.to_owned(),
+        };
         let statement = claim::outlook(OUTLOOK, &scope.suspects()).replace("{trigger}", ENQUEUED);
+        let statement = statement.replace("{orders}", &orders);
         let (application, schema) = (&scope.application, self.schema.name());
         let rows = client
             .query(
@@ -80,6 +109,7 @@ impl SystemDatabase {
                     &scope.workflows,
                     &scope.class,
                     &scope.formats,
+                    &scope.executor,
                 ],
             )
             .await?;
@@ -90,17 +120,29 @@ impl SystemDatabase {
             read_only: false,
             announced: false,
             moved: false,
+            drain: None,
         };
         for row in &rows {
             let registered = match row.try_get::<_, Option<bool>>("registered")? {
                 Some(_) => Some(queues::read(row)?),
                 None => None,
             };
-            outlook.queues.push(QueueOutlook { queued: row.try_get("queued")?, registered });
+            outlook.queues.push(QueueOutlook {
+                queued: row.try_get("queued")?,
+                registered,
+                paused: row.try_get("paused")?,
+            });
             outlook.delayed = row.try_get("delayed")?;
             outlook.expired = row.try_get("expired")?;
             outlook.read_only = row.try_get("read_only")?;
             outlook.announced = row.try_get("announced")?;
+            outlook.drain = match row.try_get::<_, Option<Vec<Option<String>>>>("drain")? {
+                Some(asked) => Some(Asked {
+                    at_once: asked.first().is_some_and(|at_once| at_once.as_deref() == Some("true")),
+                    by: asked.into_iter().nth(1).flatten(),
+                }),
+                None => None,
+            };
             outlook.moved = row.try_get::<_, Option<i64>>("level")? != known;
         }
         Ok(outlook)

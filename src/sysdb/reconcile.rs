@@ -9,12 +9,14 @@ use crate::postgres::{Parameter, Statements};
 /// Most rows that one statement moves, so that its locks stay short.
 const BATCH: i64 = 500;
 
-/// The account of crashes, and the tables beside it.
+/// The account of crashes, and the tables beside it: who lives, and what operators asked for.
 #[derive(Clone, Debug)]
 pub struct Accounts {
     crashes: String,
     workers: String,
     executions: String,
+    pauses: String,
+    drains: String,
     /// Crashes in a row without progress at which a workflow is parked.
     most: i32,
 }
@@ -202,6 +204,8 @@ impl Accounts {
             crashes: prefix.table("crashes"),
             workers: prefix.table("workers"),
             executions: prefix.table("executions"),
+            pauses: prefix.table("queue_pauses"),
+            drains: prefix.table("drain_requests"),
             most: i32::try_from(most).unwrap_or(i32::MAX).max(2),
         }
     }
@@ -222,8 +226,10 @@ impl Accounts {
         }
     }
 
-    fn sql(&self, template: &str) -> String {
+    pub(super) fn sql(&self, template: &str) -> String {
         template
+            .replace("{pauses}", &self.pauses)
+            .replace("{drains}", &self.drains)
             .replace("{crashes}", &self.crashes)
             .replace("{workers}", &self.workers)
             .replace("{executions}", &self.executions)

@@ -392,6 +392,7 @@ impl Parts<'_> {
             announcements,
             status: status.clone(),
             database: database.clone(),
+            shutdown: shutdown.clone(),
         };
         services.spawn(lookout.run(serving.clone()));
         status.database_answers();

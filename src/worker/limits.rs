@@ -1,6 +1,9 @@
 //! The limits in force: those under which the queue is registered in the database, or those of the configuration.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
 
 use tokio::sync::watch;
 
@@ -19,13 +22,14 @@ pub(super) struct Limits {
     /// Their number follows the limit for one process.
     slots: Slots,
     in_force: watch::Sender<Option<QueueLimits>>,
+    paused: AtomicBool,
 }
 
 impl Limits {
     /// None are known yet, and nothing is claimed.
     pub fn new(queue: Queue, slots: Slots) -> (Limits, InForce) {
         let (in_force, watch) = watch::channel(None);
-        (Limits { queue, slots, in_force }, watch)
+        (Limits { queue, slots, in_force, paused: AtomicBool::new(false) }, watch)
     }
 
     /// The queue's name.
@@ -39,12 +43,25 @@ impl Limits {
     }
 
     /// From now on these hold, if the configuration gives way to them.
-    pub fn enforce(&self, registered: Option<QueueLimits>) {
+    ///
+    /// While the queue is `paused` nothing is claimed, whatever they are.
+    pub fn enforce(&self, registered: Option<QueueLimits>, paused: bool) {
         let registered = registered.filter(|_| self.queue.limits == LimitSource::Registered);
         let (limits, source) = match registered {
             Some(limits) => (limits, "registered"),
             None => (configured(&self.queue), "configured"),
         };
+        let limits = if paused { QueueLimits { concurrency: Some(0), ..limits } } else { limits };
+        if self.paused.swap(paused, Relaxed) != paused {
+            let queue = self.queue.name.as_str();
+            match paused {
+                true => tracing::warn!(
+                    queue,
+                    "the queue is paused by an operator: nothing is claimed from it; what runs goes on"
+                ),
+                false => tracing::info!(queue, "the queue is no longer paused"),
+            }
+        }
         let own = self.queue.worker_concurrency;
         self.in_force.send_if_modified(|now| {
             if now.as_ref() == Some(&limits) {
@@ -54,6 +71,7 @@ impl Limits {
             self.slots.resize(limits.worker_concurrency.filter(|&limit| limit > 0).map_or(own, |limit| limit.min(own)));
             tracing::info!(
                 source,
+                paused,
                 concurrency = limits.concurrency,
                 worker_concurrency = limits.worker_concurrency.map_or(own, |limit| limit.min(own)),
                 rate_limit = limits.rate.map(tracing::field::display),

@@ -16,10 +16,10 @@ use std::{
 use tokio::sync::{Notify, broadcast, broadcast::error::RecvError};
 use tokio_util::sync::CancellationToken;
 
-use super::{Database, limits::Limits, status::Status};
+use super::{Database, Drain, Shutdown, limits::Limits, status::Status};
 use crate::{
     postgres::{Event, Telling},
-    sysdb::{ClaimScope, INTERNAL_QUEUE, Outlook, QUEUES, SysdbError, SystemDatabase},
+    sysdb::{Asked, ClaimScope, INTERNAL_QUEUE, Outlook, QUEUES, SysdbError, SystemDatabase},
 };
 
 /// Longest pause between looks: delays and deadlines are noticed within this time, and changes of limits. Also the pause
@@ -72,6 +72,8 @@ pub(super) struct Lookout {
     pub announcements: broadcast::Receiver<Event>,
     pub status: Arc<Status>,
     pub database: Database,
+    /// Begun when an operator asks for it.
+    pub shutdown: Shutdown,
 }
 
 impl Lookout {
@@ -147,16 +149,21 @@ impl Lookout {
             }
             Err(error) => return Err(error),
         };
-        let Outlook { queues, delayed, expired, read_only, announced, moved } = outlook;
+        let Outlook { queues, delayed, expired, read_only, announced, moved, drain } = outlook;
         if read_only {
             self.database.forget_connections();
             self.status.database_fails(&"the server takes no writes: it would be in a read-only transaction");
             return Ok(announced);
         }
         self.status.database_answers();
+        if let Some(asked) = drain {
+            self.drain(&asked);
+        }
+        let paused = self.lanes.iter().zip(&queues).filter(|(_, queue)| queue.paused);
+        self.status.paused(paused.map(|(lane, _)| lane.limits.name().to_owned()).collect());
         for (place, queue) in queues.into_iter().enumerate() {
             if let Some(lane) = self.lanes.get(place) {
-                lane.limits.enforce(queue.registered);
+                lane.limits.enforce(queue.registered, queue.paused);
             }
             if queue.queued {
                 self.wake(place);
@@ -178,6 +185,19 @@ impl Lookout {
             }
         }
         Ok(announced)
+    }
+
+    /// As a signal would.
+    fn drain(&self, asked: &Asked) {
+        let by = asked.by.as_deref().unwrap_or_default();
+        if !self.shutdown.is_draining() {
+            tracing::info!(by, "draining, as an operator asked through the database: no new executions");
+            self.shutdown.begin(Drain::Graceful);
+        }
+        if asked.at_once && !self.shutdown.is_at_once() {
+            tracing::warn!(by, "an operator asked for it at once: giving running executions back");
+            self.shutdown.begin(Drain::AtOnce);
+        }
     }
 
     /// There is something on the queue of this place.

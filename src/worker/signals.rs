@@ -50,6 +50,11 @@ impl Shutdown {
         self.drain.is_cancelled()
     }
 
+    /// Whether everything is to be given back at once.
+    pub fn is_at_once(&self) -> bool {
+        self.at_once.is_cancelled()
+    }
+
     /// Obey SIGTERM and SIGINT from now on, for as long as the future is polled.
     ///
     /// # Errors

@@ -49,6 +49,7 @@ pub struct Status {
     worker: String,
     queue: String,
     pooler: Mutex<Option<Pooling>>,
+    paused: Mutex<Vec<String>>,
     running: AtomicU64,
     waiting: AtomicU64,
     claimed: AtomicU64,
@@ -76,6 +77,8 @@ pub struct Snapshot {
     pub database: &'static str,
     /// Whether a pooler in transaction mode stands before the database; none as long as there was no connection.
     pub pooler: Option<Pooling>,
+    /// Those of its queues that an operator has paused.
+    pub paused: Vec<String>,
     /// Executions in this process, waiting ones included.
     pub running: u64,
     /// Executions that wait for their start signal.
@@ -114,6 +117,7 @@ impl Status {
             worker: worker.into(),
             queue: queue.into(),
             pooler: Mutex::default(),
+            paused: Mutex::default(),
             running: AtomicU64::default(),
             waiting: AtomicU64::default(),
             claimed: AtomicU64::default(),
@@ -168,6 +172,11 @@ impl Status {
         *self.pooler.lock().unwrap_or_else(PoisonError::into_inner) = Some(pooler);
     }
 
+    /// These queues are paused now, and no others.
+    pub(super) fn paused(&self, queues: Vec<String>) {
+        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = queues;
+    }
+
     pub(super) fn count(&self, what: Count, by: u64) {
         let counter = match what {
             Count::Claimed => &self.claimed,
@@ -193,6 +202,7 @@ impl Status {
             worker: self.worker.clone(),
             queue: self.queue.clone(),
             pooler: *self.pooler.lock().unwrap_or_else(PoisonError::into_inner),
+            paused: self.paused.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             phase,
             since: since.to_string(),
             database: if self.hears() { "answers" } else { "away" },

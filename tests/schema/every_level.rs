@@ -6,6 +6,7 @@ use std::time::Duration;
 use fireflow_worker::sysdb::doctor::{Examiner, Subject};
 use fireflow_worker::sysdb::grants::{GC, RUN, Room};
 use fireflow_worker::sysdb::retention::{Cursor, Retention, Walk};
+use fireflow_worker::sysdb::operator::{Filter, Fork, Operator, Outcome, Rewind, Signal, Status, Unpaused};
 use fireflow_worker::sysdb::schema::{SchemaName, app, ensure};
 use fireflow_worker::sysdb::{
     Accounts, Append, Cause, Checkpoint, ChildStart, Claim, ClaimScope, Claimed, CommitError, Dead, EnqueueError,
@@ -76,6 +77,7 @@ async fn all_statements_hold_on_every_level_from_100_on() {
             play.hand_over().await;
             play.examine().await;
             play.retention().await;
+            play.operate().await;
         }
     }
     // And back, as after a failover to a server that hasn't got so far: the statement that fails makes it look again.
@@ -503,5 +505,64 @@ impl Play<'_> {
             assert_eq!(gone, 0, "{table}");
         }
         assert_eq!(self.sysdb.remove_contents(&prefix, false, 10).await.unwrap(), 0);
+    }
+
+    async fn operate(&self) {
+        let operator = Operator::new(self.sysdb, &"fireflow_".parse().unwrap(), APPLICATION);
+        let (id, key, queue) = (self.id("operated"), self.name("operated-key"), self.name("operated-queue"));
+        let new = NewWorkflow { queue: &queue, ..workflow(&id, &key, r#"{"positionalArgs":[{"flowId":"f"}]}"#) };
+        assert_eq!(self.sysdb.enqueue(&new).await.unwrap(), Enqueued::New);
+        let step = "INSERT INTO dbos.operation_outputs (workflow_uuid, function_id, function_name, output)
+                    SELECT $1, n, 'DBOS.recv', '1' FROM generate_series(0, 3) n";
+        self.sql.execute(step, &[&id.as_str()]).await.unwrap();
+        let message = json!("GO");
+        assert!(self.sysdb.send(&id, "T", &message).await.unwrap());
+        let ids = [id.as_str().to_owned()];
+
+        let filter = Filter { queue: Some(queue.clone()), statuses: vec![Status::Queued], ..Filter::default() };
+        let page = operator.list(&filter, None, 10).await.unwrap();
+        assert_eq!((page.executions.len(), page.more), (1, false));
+        assert!(page.executions[0].inputs.as_deref().is_some_and(|inputs| inputs.contains("flowId")), "{page:?}");
+        let by_age =
+            operator.list(&Filter { queue: Some(queue.clone()), ..Filter::default() }, None, 10).await.unwrap();
+        assert_eq!(by_age.executions[0].id, id);
+        let details = operator.details(&id, 5).await.unwrap();
+        assert_eq!((details.step_count, details.unread.as_slice()), (4, &[("T".to_owned(), 1)][..]));
+
+        let cancelled = operator.cancel_trees(&ids).await.unwrap();
+        assert_eq!((cancelled.len(), cancelled[0].outcome), (1, Outcome::Done));
+        let signal = || Some(Signal { topic: "T", message: &message });
+        let rewind = Rewind { step: 1, queue: Some(&queue), partition: None, signal: signal() };
+        operator.rewind(&id, &rewind).await.unwrap();
+        assert_eq!(operator.steps(&id).await.unwrap().len(), 1);
+        assert_eq!(self.sysdb.unread(&id, "T", 10, 100).await.unwrap().len(), 1, "the old one went, the signal came");
+        let fork = self.id("forked");
+        let options = Fork {
+            id: &fork,
+            step: 1,
+            queue: Some(&queue),
+            partition: None,
+            version: None,
+            timeout_ms: Some(1000),
+            signal: signal(),
+        assert_eq!(operator.fork(&id, &options).await.unwrap().steps, 1);
+        let taken = operator.list(&Filter { parent: Some("x".into()), ..filter.clone() }, None, 1).await.unwrap();
+        assert!(taken.executions.is_empty());
+        let forked = operator.named(&[fork.as_str().to_owned()]).await.unwrap().0;
+        assert!(forked[0].inputs.as_deref().is_some_and(|inputs| inputs.contains("flowId")), "where it is looked for");
+        assert_eq!(operator.resume(&ids, Some(&queue)).await.unwrap()[0].outcome, Outcome::Done);
+
+        let pause = operator.pause(&queue, "tests", None).await.unwrap();
+        assert!(pause.new && !pause.pause.registered);
+        let (reports, _) = operator.queues(std::slice::from_ref(&queue), &[]).await.unwrap();
+        assert_eq!((reports[0].queued, reports[0].pause.is_some(), reports[0].oldest.is_some()), (2, true, true));
+        assert!(operator.queues(&[], &[]).await.unwrap().0.len() > 1);
+        assert_eq!(operator.unpause(&queue).await.unwrap(), Unpaused::Resumed);
+        assert!(operator.workers("work").await.unwrap().0.iter().all(|worker| worker.incarnation.is_none()));
+        assert!(operator.drain(None, false, "tests").await.unwrap().is_empty());
+        let mut now = operator.now().await.unwrap();
+        assert!(operator.news(Some(&queue), &mut now).await.unwrap().is_empty());
+        operator.cancel(&[id.as_str().to_owned(), fork.as_str().to_owned()]).await.unwrap();
+        assert_eq!(operator.news(Some(&queue), &mut now).await.unwrap().len(), 2, "both ended");
     }
 }

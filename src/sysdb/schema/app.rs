@@ -1,5 +1,5 @@
-//! The application tables: Fireflow's flows and executions, our leases, the contents that executions began with, and the account of crashes. They live where the connection's
-//! `search_path` puts them, and have a common prefix.
+//! The application tables: Fireflow's flows and executions, our leases, the contents that executions began with, the account of
+//! crashes, and what operators asked for. They live where the connection's `search_path` puts them, and have a common prefix.
 //!
 //! Fireflow's server makes the first two itself; what it made is taken as it is, when it has what we need.
 
@@ -11,7 +11,9 @@ use super::Error;
 use super::lock::{APP_KEY, locked};
 use super::migrate::not_allowed;
 use super::name::Prefix;
-use super::shape::{CRASHES, EXECUTIONS, FLOW_PINS, FLOW_VERSIONS, FLOWS, Needed, WORKERS};
+use super::shape::{
+    CRASHES, DRAIN_REQUESTS, EXECUTIONS, FLOW_PINS, FLOW_VERSIONS, FLOWS, Needed, QUEUE_PAUSES, WORKERS,
+};
 use crate::postgres::Statements;
 
 /// Which tables a database holds: flows may live in another one than executions.
@@ -19,7 +21,7 @@ use crate::postgres::Statements;
 pub enum Part {
     /// Flows.
     Main,
-    /// Executions, leases, contents of flows that executions began with, and the account of crashes.
+    /// Executions, leases, contents of flows that executions began with, the account of crashes, and what operators asked for.
     Executions,
     /// All of them.
     Both,
@@ -33,7 +35,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 6] = [
+const MIGRATIONS: [Migration; 8] = [
     Migration { version: 1, part: Part::Main, table: FLOWS, sql: include_str!("../../../migrations/app/flows.sql") },
     Migration {
         version: 2,
@@ -64,6 +66,18 @@ const MIGRATIONS: [Migration; 6] = [
         part: Part::Executions,
         table: CRASHES,
         sql: include_str!("../../../migrations/app/crashes.sql"),
+    },
+    Migration {
+        version: 7,
+        part: Part::Executions,
+        table: QUEUE_PAUSES,
+        sql: include_str!("../../../migrations/app/queue_pauses.sql"),
+    },
+    Migration {
+        version: 8,
+        part: Part::Executions,
+        table: DRAIN_REQUESTS,
+        sql: include_str!("../../../migrations/app/drain_requests.sql"),
     },
 ];
 

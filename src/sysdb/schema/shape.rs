@@ -145,6 +145,14 @@ pub(super) const CRASHES: Needed = (
     &["workflow_id", "crashes", "steps", "attempts", "worker_id", "incarnation", "host", "reason", "crashed_at"],
 );
 
+/// Queues that somebody paused.
+pub(super) const QUEUE_PAUSES: Needed =
+    ("queue_pauses", &["queue_name", "paused_at", "paused_by", "reason", "registered", "concurrency"]);
+
+/// Workers that somebody asked to drain.
+pub(super) const DRAIN_REQUESTS: Needed =
+    ("drain_requests", &["worker_id", "incarnation", "requested_at", "requested_by", "at_once"]);
+
 /// Our leases.
 pub(super) const WORKERS: Needed = (
     "workers",

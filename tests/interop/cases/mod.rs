@@ -4,6 +4,7 @@ mod control;
 mod generations;
 mod matrix;
 mod neighbours;
+mod operate;
 mod queueing;
 mod results;
 mod rolling;

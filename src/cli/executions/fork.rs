@@ -1,0 +1,84 @@
+//! `executions fork`
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::Args;
+use serde_json::json;
+
+use crate::{
+    cli::{Global, access::Access, enqueue::execution_id, output},
+    execution::START_TOPIC,
+    sysdb::{
+        WorkflowId,
+        operator::{self, Signal},
+    },
+};
+
+/// Make a new execution of the same task that begins with another one's first steps, as DBOS's clients do. The other one stays
+/// as it is, whatever its state.
+///
+/// Steps are counted from 0, and `executions show` numbers them: with --from-step 2, steps 0 and 1 are taken along, and the fork
+/// does the rest. JSON: {id, forked_from, from_step, steps}.
+#[derive(Debug, Args)]
+pub struct Fork {
+    /// Id of the execution
+    #[arg(value_name = "ID")]
+    source: String,
+    /// The first step that the fork does itself
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    from_step: i32,
+    /// Id of the fork. Default: a new one
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// Put it on this queue. Default: DBOS's internal one, which every worker serves
+    #[arg(long = "to-queue", value_name = "NAME")]
+    to_queue: Option<String>,
+    /// For this version of the application. Default: the other one's
+    #[arg(long, value_name = "VERSION")]
+    app_version: Option<String>,
+    /// Longest time from its start to its end. Default: no limit
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    timeout: Option<std::time::Duration>,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Fork {
+    pub(super) async fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
+        let access = Access::open(global).await?;
+        let source = WorkflowId::new(self.source);
+        let id = WorkflowId::new(self.id.unwrap_or_else(execution_id));
+        let steps = access.operator.steps(&source).await?;
+        let next = steps.last().map_or(0, |(number, ..)| number.saturating_add(1));
+        if self.from_step > next && access.operator.state(&source).await?.is_some() {
+            match next {
+                0 => bail!("execution \"{source}\" has no recorded steps; --from-step can only be 0"),
+                _ => {
+                    bail!("execution \"{source}\" has recorded steps 0 to {}; --from-step can be 0 to {next}", next - 1)
+                }
+            }
+        }
+        let go = json!("GO");
+        let fork = operator::Fork {
+            id: &id,
+            step: self.from_step,
+            queue: self.to_queue.as_deref(),
+            partition: None,
+            version: self.app_version.as_deref(),
+            timeout_ms: self.timeout.map(|timeout| i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX)),
+            signal: Some(Signal { topic: START_TOPIC, message: &go }),
+        };
+        let forked = access.operator.fork(&source, &fork).await?;
+        if self.json {
+            output::json(&json!({
+                "id": id.as_str(), "forked_from": source.as_str(), "from_step": self.from_step, "steps": forked.steps,
+            }))?;
+        } else {
+            output::line(id.as_str());
+            output::note(format!("took {} recorded steps of {source} along", forked.steps));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

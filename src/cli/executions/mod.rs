@@ -1,0 +1,51 @@
+//! `executions …`: what an operator asks about executions, and does with them.
+
+mod cancel;
+mod filter;
+mod fork;
+mod list;
+mod report;
+mod resume;
+mod retry;
+mod selection;
+mod show;
+mod tail;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use super::Global;
+
+/// Executions: list, show, follow; cancel, resume, retry, fork.
+#[derive(Debug, Subcommand)]
+pub enum Executions {
+    /// List executions, newest first
+    List(list::List),
+    /// Show one execution in all its parts
+    Show(show::Show),
+    /// Cancel executions; what runs is stopped
+    Cancel(cancel::Cancel),
+    /// Put cancelled or parked executions back on a queue, with their recorded steps
+    Resume(resume::Resume),
+    /// Run failed, parked or cancelled executions again, under their own ids
+    Retry(retry::Retry),
+    /// Make a new execution that begins with another one's first steps
+    Fork(fork::Fork),
+    /// Follow one execution's events to its end, or what happens on the queues
+    Tail(tail::Tail),
+}
+
+impl Executions {
+    pub(super) async fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
+        match self {
+            Executions::List(list) => list.run(global).await,
+            Executions::Show(show) => show.run(global).await,
+            Executions::Cancel(cancel) => cancel.run(global).await,
+            Executions::Resume(resume) => resume.run(global).await,
+            Executions::Retry(retry) => retry.run(global).await,
+            Executions::Fork(fork) => fork.run(global).await,
+            Executions::Tail(tail) => tail.run(global).await,
+        }
+    }
+}

@@ -122,7 +122,7 @@ fn the_compose_file_fits_the_worker() {
 
     let stop = duration(the_value(worker, "stop_grace_period", ':'));
     assert!(stop >= settings.worker.drain_timeout + HAND_OVER, "{stop:?}");
-    let port = Settings::default().admin.listen.port();
+    let port = Settings::default().admin.listen.port().unwrap();
     assert!(worker.contains(&format!(":{port}\"")), "the admin port is {port}");
     for line in worker.lines().filter(|line| line.trim().starts_with("- \"") && line.contains(&port.to_string())) {
         assert!(line.contains("\"127.0.0.1:"), "the admin port is open to others than this host: {line}");
@@ -134,7 +134,7 @@ fn the_compose_file_fits_the_worker() {
 #[test]
 fn the_image_has_the_worker_s_port_user_and_configuration() {
     let dockerfile = read("Dockerfile");
-    let port = Settings::default().admin.listen.port();
+    let port = Settings::default().admin.listen.port().unwrap();
     assert_eq!(the_value(&dockerfile, "EXPOSE", ' '), port.to_string());
     assert_eq!(the_value(&dockerfile, "STOPSIGNAL", ' '), "SIGTERM");
     let user = the_value(&dockerfile, "USER", ' ');

@@ -8,6 +8,7 @@ mod dev;
 mod enqueue;
 mod exit;
 mod flow;
+mod grants;
 mod logs;
 mod migrate;
 mod output;
@@ -22,7 +23,10 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, ConfigError, Settings};
+use crate::{
+    config::{self, ConfigError, Settings},
+    postgres::DatabaseUrl,
+};
 
 /// Executes Fireflow flows from a DBOS queue in PostgreSQL.
 ///
@@ -66,6 +70,8 @@ enum Command {
     Dev(dev::Dev),
     /// Create the schemas, and bring an older system schema forward
     Migrate(migrate::Migrate),
+    /// Write the rights that a role needs, as SQL
+    Grants(grants::Grants),
     /// Check the configuration, the database and its schemas
     Check(check::Check),
     /// Put an execution of a flow on the queue
@@ -82,6 +88,14 @@ impl Global {
         flags.extend(self.database_url.clone().map(|url| ("database.url", url)));
         flags.extend(self.log_level.clone().map(|level| ("log.level", level)));
         let (settings, _) = config::load(self.config.as_deref(), std::env::vars(), flags)?;
+        // A process's arguments are for all to read, its environment isn't.
+        let given = self.database_url.as_deref().and_then(|url| url.parse::<DatabaseUrl>().ok());
+        if given.is_some_and(|url| url.has_password()) {
+            output::note(
+                "warning: the password in --database-url can be seen by every user of this machine (ps); give the URL by \
+                 DATABASE_URL, or the password by database.password_file",
+            );
+        }
         Ok(settings)
     }
 }
@@ -115,6 +129,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(command) => command.run(&global).await,
         Command::Dev(command) => command.run(&global).await,
         Command::Migrate(command) => command.run(&global).await,
+        Command::Grants(command) => command.run(&global).await,
         Command::Check(command) => command.run(&global).await,
         Command::Enqueue(command) => command.run(&global).await,
         Command::Flow(command) => command.run(&global).await,

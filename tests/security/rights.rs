@@ -211,11 +211,14 @@ async fn play(place: &Place) {
     }
     client.cancel("EX-cancelled").await;
     client.until_execution("EX-cancelled", "stopped").await;
-    client.send("EX-crash", "COMMAND", json!({"command": "PAUSE"})).await;
+    for command in ["PAUSE", "RESUME"] {
+        client.send("EX-crash", "COMMAND", json!({"command": command})).await;
+    }
+    let consumed = "SELECT count(*) FROM dbos.notifications WHERE consumed";
+    assert!(client.comes_true(consumed, &[], 2).await);
     first.kill().await;
     let second = WorkerProcess::start(&url, "w2", &settings).await;
     ledger.entered("EX-crash", 2).await;
-    client.send("EX-crash", "COMMAND", json!({"command": "RESUME"})).await;
     ledger.release_all();
     client.until("EX-crash", "SUCCESS").await;
     assert!(client.comes_true("SELECT count(*) FROM fireflow_crashes", &[], 0).await);

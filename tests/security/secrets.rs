@@ -75,7 +75,7 @@ async fn play(format: &str) {
     assert!(arguments.contains("run"), "{arguments}");
 
     let log = worker.log();
-    assert!(log.contains("TRACE") && log.contains("EX2"), "the log is at work: {log}");
+    assert!(log.contains("DEBUG") && log.contains("EX2"), "the log is at work: {log}");
     for (what, text) in [("the log", &log), ("an answer", &answers), ("the arguments", &arguments)] {
         let line = text.lines().find(|line| line.contains("hush"));
         assert!(line.is_none(), "{what}: {line:?}");

@@ -196,6 +196,7 @@ async fn a_client_certificate_is_shown_where_one_is_wanted() {
 
     // Files that can't be used.
     keep("garbage.key", "-----BEGIN PRIVATE KEY-----\nhush hush\n-----END PRIVATE KEY-----\n");
+    keep("text.key", "-----BEGIN PRIVATE KEY-----\n!hush!\n-----END PRIVATE KEY-----\n");
     keep("empty.key", "");
     keep("encrypted.key", &pem("ENCRYPTED PRIVATE KEY", b"hush"));
     keep("open.key", &signed.key);
@@ -203,7 +204,8 @@ async fn a_client_certificate_is_shown_where_one_is_wanted() {
     std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     for (certificate, key, why) in [
         ("certified.crt", "both.key", "it is not the key of the certificate in sslcert"),
-        ("certified.crt", "garbage.key", "no valid PEM"),
+        ("certified.crt", "garbage.key", "failed to parse private key"),
+        ("certified.crt", "text.key", "no valid PEM"),
         ("certified.crt", "empty.key", "no key in PEM"),
         ("certified.crt", "encrypted.key", "it is encrypted"),
         ("certified.crt", "open.key", "others may use it (mode 0644); chmod 0600"),

@@ -28,6 +28,14 @@ pub struct Admin {
     task: Option<JoinHandle<()>>,
 }
 
+/// Whether the token can be used that these settings name, if they do.
+///
+/// # Errors
+/// [`ListenError`], as [`start`] would give it.
+pub fn check(settings: &config::Admin) -> Result<(), ListenError> {
+    if settings.enabled { Access::of(settings).map(drop) } else { Ok(()) }
+}
+
 /// Open the listener and serve.
 ///
 /// # Errors

@@ -195,9 +195,12 @@ async fn a_listener_that_can_not_be_as_it_is_configured_ends_the_start_with_its_
             ["admin.allow_unauthenticated", "admin.token_file"],
         ),
     ] {
-        let output = program("postgres://127.0.0.1:1/x").arg("run").envs(variables.clone()).output().await.unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(78), "{variables:?}: {said}");
-        assert!(parts.iter().all(|part| said.contains(part)) && !said.contains("hush"), "{variables:?}: {said}");
+        for command in ["run", "check"] {
+            let mut program = program("postgres://127.0.0.1:1/x");
+            let output = program.arg(command).envs(variables.clone()).output().await.unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(78), "{command} {variables:?}: {said}");
+            assert!(parts.iter().all(|part| said.contains(part)) && !said.contains("hush"), "{variables:?}: {said}");
+        }
     }
 }

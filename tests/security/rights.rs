@@ -42,7 +42,8 @@ impl Place {
         let place = Place { server, admin };
         let revoke = "REVOKE ALL ON DATABASE fireflow FROM PUBLIC; REVOKE ALL ON SCHEMA public FROM PUBLIC";
         place.connect("postgres").await.batch_execute(revoke).await.unwrap();
-        let migrated = program(&place.url("owner")).arg("migrate").output().await.unwrap();
+        let mut migrate = program(&place.url("owner"));
+        let migrated = migrate.arg("migrate").env("FIREFLOW__QUEUE__NOTIFY_TRIGGER", "true").output().await.unwrap();
         assert!(migrated.status.success(), "{}", said(&migrated));
         place
     }

@@ -235,3 +235,43 @@ fn a_missing_file_is_named() {
     let error = config::load(Some("no/such/worker.toml".as_ref()), [], vec![]).unwrap_err().to_string();
     assert!(error.contains("no/such/worker.toml") && error.contains("can't read"), "{error}");
 }
+
+#[test]
+fn urls_and_the_token_may_be_credentials_of_the_service() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = [("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap())];
+    let file = "[database]\nurl = \"postgres://file/db\"\n";
+    assert_eq!(load(file, &directory, &[]).unwrap().database.url, "postgres://file/db", "there is no credential yet");
+    std::fs::write(folder.path().join("database-url"), "postgres://credential/db\n").unwrap();
+    std::fs::write(folder.path().join("flows-database-url"), "postgres://flows/db").unwrap();
+    std::fs::write(folder.path().join("admin-token"), "0123456789abcdef").unwrap();
+    let settings = load(file, &directory, &[]).unwrap();
+    assert_eq!(settings.database.url, "postgres://credential/db");
+    assert_eq!(settings.database.flows_url.as_deref(), Some("postgres://flows/db"));
+    assert_eq!(settings.admin.token_file, Some(folder.path().join("admin-token")));
+    let both = [directory[0], ("DATABASE_URL", "postgres://environment/db")];
+    assert_eq!(load(file, &both, &[]).unwrap().database.url, "postgres://environment/db");
+    let named = load("[admin]\ntoken_file = \"/mine\"\n", &directory, &[]).unwrap();
+    assert_eq!(named.admin.token_file, Some("/mine".into()));
+
+    std::fs::write(folder.path().join("database-url"), "postgres://u:verysecret@h:port/db").unwrap();
+    let error = load("", &directory, &[]).unwrap_err();
+    assert!(error.contains("credential database-url: database.url") && !error.contains("verysecret"), "{error}");
+    std::fs::write(folder.path().join("database-url"), "verysecret\nverysecret\n").unwrap();
+    let error = load("", &directory, &[]).unwrap_err();
+    assert!(error.contains("/database-url: can't read") && error.contains("more than one line"), "{error}");
+    assert!(!error.contains("verysecret"), "{error}");
+}
+
+#[test]
+fn a_file_beyond_all_measure_and_one_that_is_no_text_are_refused() {
+    let comment = format!("# {}\n", "x".repeat(1024 * 1024));
+    let error = load(&comment, &[], &[]).unwrap_err();
+    assert!(error.contains("worker.toml: can't read the configuration: it is longer than 1048576 bytes"), "{error}");
+    let error = config::load(Some(std::path::Path::new("/dev/zero")), [], vec![]).unwrap_err().to_string();
+    assert!(error.contains("/dev/zero: can't read the configuration"), "{error}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), b"[queue]\nname = \"\xff\"\n").unwrap();
+    let error = config::load(Some(file.path()), [], vec![]).unwrap_err().to_string();
+    assert!(error.contains("no text in UTF-8"), "{error}");
+}

@@ -1,14 +1,12 @@
-//! Connections to a real server: sessions as the worker wants them, errors that say what to do, TLS, LISTEN.
+//! Connections to a real server: sessions as the worker wants them, errors that say what to do, LISTEN. TLS and
+//! passwords are in `tests/security`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
 mod support;
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::Path;
 use std::time::Duration;
 
-use fireflow_worker::postgres::embedded::{Data, Options, Server, locate};
 use fireflow_worker::postgres::{self, Error, Event, Listener, Settings, is_transient};
 use support::{TestDatabase, TestServer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -253,79 +251,4 @@ async fn a_listener_whose_connection_is_half_open_notices_and_comes_back() {
     assert_eq!(&*notification.payload, "heard again");
     cancel.cancel();
     timeout(Duration::from_secs(5), task).await.expect("it ends when cancelled").unwrap();
-}
-
-/// Give the server a certificate for `name`, signed by a fresh authority whose certificate is returned as PEM.
-async fn enable_tls(server: &Server, name: &str) -> String {
-    let authority_key = rcgen::KeyPair::generate().unwrap();
-    let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let root = authority.self_signed(&authority_key).unwrap();
-    let issuer = rcgen::Issuer::new(authority, authority_key);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-
-    let cluster = server.folder().join("cluster");
-    let owner = cluster.metadata().unwrap();
-    for (file, text) in [("server.crt", certificate.pem()), ("server.key", key.serialize_pem())] {
-        let path = cluster.join(file);
-        std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
-    }
-    let (client, connection) = tokio_postgres::connect(&server.url("postgres"), tokio_postgres::NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client.batch_execute("ALTER SYSTEM SET ssl = on").await.unwrap();
-    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-    // Sessions see a reload when the main process has passed it on.
-    while client.query_one("SHOW ssl", &[]).await.unwrap().get::<_, &str>(0) != "on" {
-        tokio::task::yield_now().await;
-    }
-    root.pem()
-}
-
-async fn encrypted(url: &str) -> Result<bool, Error> {
-    let pool = postgres::connect(&settings(url)).await?;
-    let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
-    Ok(pool.get().await.unwrap().query_one(sql, &[]).await.unwrap().get(0))
-}
-
-#[tokio::test]
-async fn tls_verifies_as_much_as_sslmode_says() {
-    let options = Options { programs: locate(None).unwrap(), data: Data::Temporary, port: None };
-    let server = Server::start(options).await.unwrap();
-    let root = enable_tls(&server, "localhost").await;
-    let folder = tempfile::tempdir().unwrap();
-    let (file, stranger) = (folder.path().join("root.pem"), folder.path().join("stranger.pem"));
-    std::fs::write(&file, root).unwrap();
-    let stranger_key = rcgen::KeyPair::generate().unwrap();
-    let mut other = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    other.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    std::fs::write(&stranger, other.self_signed(&stranger_key).unwrap().pem()).unwrap();
-
-    let by_address = server.url("postgres");
-    let by_name = by_address.replace("127.0.0.1", "localhost");
-    let with = |url: &str, mode: &str, root: Option<&Path>| {
-        let root = root.map(|root| format!("&sslrootcert={}", root.display())).unwrap_or_default();
-        format!("{url}?sslmode={mode}{root}")
-    };
-    let file = Some(file.as_path());
-    assert!(!encrypted(&with(&by_address, "disable", None)).await.unwrap());
-    assert!(encrypted(&by_address).await.unwrap(), "preferred by default");
-    assert!(encrypted(&with(&by_address, "require", None)).await.unwrap());
-    assert!(encrypted(&with(&by_name, "verify-full", file)).await.unwrap());
-    assert!(encrypted(&with(&by_address, "verify-ca", file)).await.unwrap(), "the name does not matter");
-    for refused in [
-        with(&by_address, "verify-full", file),
-        with(&by_name, "verify-full", None),
-        with(&by_name, "verify-full", Some(&stranger)),
-        with(&by_name, "verify-ca", Some(&stranger)),
-        with(&by_name, "require", Some(&stranger)),
-    ] {
-        let error = encrypted(&refused).await.unwrap_err();
-        assert!(matches!(error, Error::Tls { .. }) && !error.is_transient(), "{refused}: {error}");
-    }
-    let missing = with(&by_name, "verify-full", Some(Path::new("/nowhere.pem")));
-    let error = encrypted(&missing).await.unwrap_err();
-    assert!(error.to_string().contains("/nowhere.pem"), "{error}");
 }

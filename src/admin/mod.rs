@@ -1,34 +1,39 @@
 //! The HTTP listener: health and status. On loopback by default; it tells nothing that is secret, and changes nothing.
+//! `listen.rs` opens and serves it, `auth.rs` says who may ask for what.
 //!
 //! `/livez` never touches the database; `/readyz` is 200 while the worker takes executions, and so not while
 //! the database is away; `/status` is JSON.
 
+mod auth;
+mod listen;
+
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use listen::ListenError;
+
+use self::{auth::Access, listen::Bound};
 use crate::{
     config,
     worker::{Phase, Snapshot, Status},
 };
-
-/// The listener can't be opened.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "can't listen on {address} (admin.listen): {source}; choose another port, 0 for a free one, or admin.enabled = false"
-)]
-pub struct ListenError {
-    address: SocketAddr,
-    source: std::io::Error,
-}
 
 /// A running listener, or none when it is switched off.
 pub struct Admin {
     address: Option<SocketAddr>,
     stop: CancellationToken,
     task: Option<JoinHandle<()>>,
+}
+
+/// Whether the token can be used that these settings name, if they do.
+///
+/// # Errors
+/// [`ListenError`], as [`start`] would give it.
+pub fn check(settings: &config::Admin) -> Result<(), ListenError> {
+    if settings.enabled { Access::of(settings).map(drop) } else { Ok(()) }
 }
 
 /// Open the listener and serve.
@@ -40,21 +45,20 @@ pub async fn start(settings: &config::Admin, status: Arc<Status>) -> Result<Admi
     if !settings.enabled {
         return Ok(Admin { address: None, stop, task: None });
     }
-    let failed = |source| ListenError { address: settings.listen, source };
-    let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    tracing::info!(%address, "admin listener");
-    let stopped = stop.clone().cancelled_owned();
-    let task = tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router(status)).with_graceful_shutdown(stopped).await {
-            tracing::error!(%error, "admin listener failed");
-        }
-    });
-    Ok(Admin { address: Some(address), stop, task: Some(task) })
+    let access = Access::of(settings)?;
+    let listener = Bound::open(&settings.listen).await?;
+    let address = listener.address();
+    match address {
+        Some(address) => tracing::info!(%address, "admin listener"),
+        None => tracing::info!(listen = %settings.listen, "admin listener"),
+    }
+    let router = access.guard(router(status));
+    let task = tokio::spawn(listener.serve(router, stop.clone()));
+    Ok(Admin { address, stop, task: Some(task) })
 }
 
 impl Admin {
-    /// Where it listens.
+    /// Where it listens; none for a Unix socket.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }

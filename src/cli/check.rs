@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{Global, exit, output};
 use crate::{
+    admin,
     sysdb::{Standing, schema::State},
     worker::Database,
 };
@@ -25,6 +26,7 @@ pub struct Check {
 impl Check {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         let settings = global.settings(Vec::new())?;
+        admin::check(&settings.admin)?;
         let database = Database::connect(&settings).await?;
         let state = database.inspect().await?;
         // The plan refuses what can't be used, with what to do.

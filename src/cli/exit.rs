@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    admin,
     config::ConfigError,
     postgres,
     worker::{ConnectError, LeaseError, StartError, Stuck},
@@ -74,11 +75,18 @@ fn code(error: &anyhow::Error) -> u8 {
         if cause.is::<ConfigError>() {
             return CONFIGURATION;
         }
-        if cause.is::<postgres::Error>() || cause.is::<ConnectError>() {
-            return UNAVAILABLE;
+        let connect = |configuration| if configuration { CONFIGURATION } else { UNAVAILABLE };
+        if let Some(error) = cause.downcast_ref::<postgres::Error>() {
+            return connect(error.is_configuration());
+        }
+        if let Some(error) = cause.downcast_ref::<ConnectError>() {
+            return connect(error.is_configuration());
+        }
+        if cause.downcast_ref::<admin::ListenError>().is_some_and(admin::ListenError::is_configuration) {
+            return CONFIGURATION;
         }
         match cause.downcast_ref::<StartError>() {
-            Some(StartError::Connect(_)) => return UNAVAILABLE,
+            Some(StartError::Connect(error)) => return connect(error.is_configuration()),
             Some(StartError::Lease(LeaseError::Held { .. })) => return HELD,
             _ => {}
         }

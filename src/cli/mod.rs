@@ -18,6 +18,7 @@ mod first;
 mod flow;
 mod gc;
 mod healthcheck;
+mod grants;
 mod logs;
 mod man;
 mod migrate;
@@ -36,7 +37,10 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, ConfigError, Settings};
+use crate::{
+    config::{self, ConfigError, Settings},
+    postgres::DatabaseUrl,
+};
 
 /// Executes Fireflow flows from a DBOS queue in PostgreSQL.
 ///
@@ -78,6 +82,8 @@ enum Command {
     Run(run::Run),
     Dev(dev::Dev),
     Migrate(migrate::Migrate),
+    /// Write the rights that a role needs, as SQL
+    Grants(grants::Grants),
     Check(check::Check),
     Healthcheck(healthcheck::Healthcheck),
     Enqueue(enqueue::Enqueue),
@@ -106,6 +112,14 @@ impl Global {
         flags.extend(self.database_url.clone().map(|url| ("database.url", url)));
         flags.extend(self.log_level.clone().map(|level| ("log.level", level)));
         let (settings, _) = config::load(self.config.as_deref(), std::env::vars(), flags)?;
+        // A process's arguments are for all to read, its environment isn't.
+        let given = self.database_url.as_deref().and_then(|url| url.parse::<DatabaseUrl>().ok());
+        if given.is_some_and(|url| url.has_password()) {
+            output::note(
+                "warning: the password in --database-url can be seen by every user of this machine (ps); give the URL by \
+                 DATABASE_URL, or the password by database.password_file",
+            );
+        }
         Ok(settings)
     }
 }
@@ -140,6 +154,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(command) => command.run(&global).await,
         Command::Dev(command) => command.run(&global).await,
         Command::Migrate(command) => command.run(&global).await,
+        Command::Grants(command) => command.run(&global).await,
         Command::Check(command) => command.run(&global).await,
         Command::Healthcheck(command) => command.run(&global).await,
         Command::Enqueue(command) => command.run(&global).await,

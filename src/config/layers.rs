@@ -8,10 +8,19 @@ use std::{
 use config::{Config, File, FileFormat};
 use serde_json::{Map, Value};
 
-use super::{Admin, ConfigError, Problem, Settings, validate};
+use super::{Admin, ConfigError, Problem, Settings, secret_file, validate};
 
 /// Prefix of the variables: `FIREFLOW__QUEUE__NAME` sets `queue.name`.
 const PREFIX: &str = "FIREFLOW__";
+
+/// Largest configuration file, in bytes.
+const LARGEST: u64 = 1024 * 1024;
+
+/// The credentials of a service that hold URLs, as systemd hands them over: they win over the file, and the environment over them.
+const CREDENTIALS: [(&str, &str); 2] = [("database-url", "database.url"), ("flows-database-url", "database.flows_url")];
+
+/// The credential with the token of the admin listener, where `admin.token_file` names none.
+const TOKEN: &str = "admin-token";
 
 /// Parts of a key, at most: more than any has.
 const DEEPEST: usize = 8;
@@ -69,10 +78,12 @@ pub fn load_text(
     });
 
     let shape = serde_json::to_value(Settings::default()).unwrap_or_default();
-    let variables = variables(environment);
+    let environment = environment.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+    let credentials = credentials(&environment)?;
+    let variables = variables(&environment);
     let flags = flags.into_iter().map(|(key, value)| (key.to_owned(), value, "command line".to_owned()));
     let several = tree.get("queue").and_then(Value::as_array).map_or(0, Vec::len);
-    for (key, text, source) in variables.into_iter().chain(flags) {
+    for (key, text, source) in credentials.into_iter().chain(variables).chain(flags) {
         if several > 0 && key.starts_with("queue.") {
             let text = format!(
                 "can't be set here: the file has [[queue]] {several} times, and this doesn't say which one; change it there"
@@ -86,6 +97,14 @@ pub fn load_text(
         }
         set(&mut tree, &key, typed(&text, lookup(&shape, &key)));
         sources.0.insert(key, source);
+    }
+
+    let credential = environment.get("CREDENTIALS_DIRECTORY").map(|folder| format!("{folder}/{TOKEN}"));
+    if let Some(file) =
+        credential.filter(|file| Path::new(file).exists() && lookup(&tree, "admin.token_file").is_none())
+    {
+        set(&mut tree, "admin.token_file", file.into());
+        sources.0.insert("admin.token_file".into(), format!("credential {TOKEN}"));
     }
 
     let settings: Settings = serde_path_to_error::deserialize(&tree).map_err(|error| {
@@ -124,7 +143,32 @@ fn admin_alone(text: String) -> String {
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.into(), source })
+    let text = secret_file::read_up_to(path, LARGEST).and_then(|bytes| {
+        String::from_utf8(bytes)
+            .map_err(|_| std::io::Error::new(std::io::ErrorKind::InvalidData, "it is no text in UTF-8"))
+    });
+    text.map_err(|source| ConfigError::Unreadable { path: path.into(), source })
+}
+
+/// The URLs among the service's credentials, as [`variables`].
+fn credentials(environment: &BTreeMap<String, String>) -> Result<Vec<(String, String, String)>, ConfigError> {
+    let Some(folder) = environment.get("CREDENTIALS_DIRECTORY") else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for (name, key) in CREDENTIALS {
+        let path = Path::new(folder).join(name);
+        let unreadable = |source| ConfigError::Unreadable { path: path.clone(), source };
+        match secret_file::read(&path) {
+            Ok(url) => {
+                let no_text =
+                    |_| unreadable(std::io::Error::new(std::io::ErrorKind::InvalidData, "it is no text in UTF-8"));
+                let url = String::from_utf8(url).map_err(no_text)?;
+                found.push((key.to_owned(), url, format!("credential {name}")));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(unreadable(error)),
+        }
+    }
+    Ok(found)
 }
 
 fn syntax(file: Option<&Path>, error: &config::ConfigError) -> ConfigError {
@@ -132,8 +176,7 @@ fn syntax(file: Option<&Path>, error: &config::ConfigError) -> ConfigError {
 }
 
 /// The variables that are settings, as (key, value, source). `FIREFLOW__…` wins over the general names.
-fn variables(environment: impl IntoIterator<Item = (String, String)>) -> Vec<(String, String, String)> {
-    let all: BTreeMap<String, String> = environment.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+fn variables(all: &BTreeMap<String, String>) -> Vec<(String, String, String)> {
     let mut found = Vec::new();
     let mut add = |key: &str, variable: &str| {
         if let Some(value) = all.get(variable) {
@@ -147,7 +190,7 @@ fn variables(environment: impl IntoIterator<Item = (String, String)>) -> Vec<(St
         }
         false => add("database.url", "DATABASE_URL"),
     }
-    for (variable, value) in &all {
+    for (variable, value) in all {
         if let Some(rest) = variable.strip_prefix(PREFIX) {
             let key = rest.to_ascii_lowercase().replace("__", ".");
             found.push((key, value.clone(), format!("variable {variable}")));

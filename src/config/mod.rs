@@ -7,18 +7,21 @@
 mod duration;
 mod error;
 mod layers;
+mod listen;
 mod outbound;
 mod queues;
 mod rate;
+pub(crate) mod secret_file;
 mod secrets;
 mod validate;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 pub use error::{ConfigError, Problem};
 pub use layers::{Overrides, Sources, load, load_admin, load_text};
+pub use listen::Listen;
 pub use outbound::{HostRule, Hosts, NoHostRule, Outbound};
 pub use queues::Queues;
 pub use secrets::Secrets;
@@ -56,6 +59,12 @@ pub struct Database {
     /// PostgreSQL URL of the database with the flows, where it is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flows_url: Option<String>,
+    /// File with the password, where `url` has none. Read again for each new connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// The same for `flows_url`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flows_password_file: Option<PathBuf>,
     /// Schema of the DBOS system tables.
     pub schema: String,
     /// Prefix of the application tables (`<prefix>flows`, `<prefix>executions`, `<prefix>workers`).
@@ -89,6 +98,8 @@ impl Default for Database {
         Database {
             url: "postgres://localhost:5432/fireflow".into(),
             flows_url: None,
+            password_file: None,
+            flows_password_file: None,
             schema: "dbos".into(),
             table_prefix: "fireflow_".into(),
             pool_size: 6,
@@ -292,13 +303,23 @@ impl Default for Recovery {
 pub struct Admin {
     /// Whether to listen at all.
     pub enabled: bool,
-    /// Address and port; port 0 takes a free one.
-    pub listen: SocketAddr,
+    /// Address and port, or a Unix socket; port 0 takes a free one.
+    pub listen: Listen,
+    /// File with the token that all but probes must have. Read again for each request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// Whether other machines may ask for more than probes without a token.
+    pub allow_unauthenticated: bool,
 }
 
 impl Default for Admin {
     fn default() -> Admin {
-        Admin { enabled: true, listen: SocketAddr::from(([127, 0, 0, 1], 7420)) }
+        Admin {
+            enabled: true,
+            listen: Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 7420))),
+            token_file: None,
+            allow_unauthenticated: false,
+        }
     }
 }
 

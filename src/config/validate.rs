@@ -10,7 +10,7 @@ const NAME_MAX: usize = 255;
 /// Everything that is wrong, in the order of the sections.
 pub(super) fn problems(settings: &Settings, sources: &Sources) -> Vec<Problem> {
     let mut check = Check { sources, found: Vec::new() };
-    let Settings { database, queue, worker, execution, recovery, outbound, secrets, admin: _, log } = settings;
+    let Settings { database, queue, worker, execution, recovery, outbound, secrets, admin, log } = settings;
 
     let urls = [("database.url", Some(&database.url)), ("database.flows_url", database.flows_url.as_ref())];
     for (key, url) in urls.into_iter().filter_map(|(key, url)| Some((key, url?))) {
@@ -84,6 +84,10 @@ pub(super) fn problems(settings: &Settings, sources: &Sources) -> Vec<Problem> {
 
     check.outbound(outbound);
     check.secrets(secrets);
+
+    check.that(!admin.allow_unauthenticated || admin.token_file.is_none(), "admin.allow_unauthenticated", || {
+        "there is a token (admin.token_file), which would count for nothing; remove the one or the other".into()
+    });
 
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log.level) {
         check.wrong(

@@ -6,11 +6,12 @@ use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, RecyclingMethod
 use tokio_postgres::config::{Host, TargetSessionAttrs};
 use tokio_postgres::{Client, Config};
 
-use super::dial::{Dial, Driver, Spare};
+use super::Error;
+use super::dial::{Dial, Driver, Spare, with_place};
 use super::pooler::Pooling;
 use super::session::Pool;
 use super::settings::Settings;
-use super::{Error, tls};
+use super::tls::Connector;
 
 /// What is connected to, for messages: everything but the password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +73,10 @@ pub async fn connect_by(settings: &Settings, spare: Option<Spare>) -> Result<Poo
     let pool = pool_with(settings, spare)?;
     match pool.get().await {
         Ok(_) => Ok(pool),
-        Err(error) => Err(Error::of_pool(&settings.url.target(), &error, settings.acquire_timeout)),
+        Err(error) => {
+            let error = Error::of_pool(&settings.url.target(), &error, settings.acquire_timeout);
+            Err(told_of_password(error, settings).await)
+        }
     }
 }
 
@@ -123,7 +127,32 @@ fn pool_with(settings: &Settings, spare: Option<Spare>) -> Result<Pool, Error> {
 pub async fn single(settings: &Settings) -> Result<(Client, Driver), Error> {
     let (config, dial) = prepare(settings)?;
     let target = settings.url.target();
-    dial.dial(&config).await.map_err(|error| Error::of(&target, &error))
+    match dial.dial(&config).await {
+        Ok(connection) => Ok(connection),
+        Err(error) => Err(told_of_password(Error::of(&target, &error), settings).await),
+    }
+}
+
+/// A refused login says where the password is from.
+async fn told_of_password(error: Error, settings: &Settings) -> Error {
+    let Error::Login { target, why } = error else { return error };
+    let settings = settings.clone();
+    let source = move || {
+        let config = &settings.url.config;
+        if settings.url.has_password() {
+            return "the password is the URL's".to_owned();
+        }
+        let passwords = settings.passwords.clone().with_passfile(settings.url.passfile.clone());
+        with_place(config, 0, |place| match passwords.find(place) {
+            Ok(Some(found)) => format!("the password is from {}", found.source),
+            Ok(None) => passwords.looked(place),
+            Err(why) => why,
+        })
+    };
+    match tokio::task::spawn_blocking(source).await {
+        Ok(source) => Error::Login { target, why: format!("{why} ({source})") },
+        Err(_) => Error::Login { target, why },
+    }
 }
 
 fn prepare(settings: &Settings) -> Result<(Config, Dial), Error> {
@@ -142,6 +171,7 @@ fn prepare(settings: &Settings) -> Result<(Config, Dial), Error> {
     if config.get_target_session_attrs() == TargetSessionAttrs::Any {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
-    let tls = tls::connector(&settings.url.verify)?;
-    Ok((config, Dial::new(tls, settings.answer_limit())))
+    let tls = Connector::new(&settings.url.tls)?;
+    let passwords = settings.passwords.clone().with_passfile(settings.url.passfile.clone());
+    Ok((config, Dial::new(tls, passwords, settings.answer_limit())))
 }

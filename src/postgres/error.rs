@@ -4,10 +4,11 @@ use std::error::Error as _;
 use std::io;
 
 use deadpool_postgres::{HookError, PoolError, TimeoutType};
+use rustls::CertificateError;
 use tokio_postgres::error::SqlState;
 
 use super::connect::Target;
-use super::dial::READ_ONLY;
+use super::dial::{LOCAL, READ_ONLY};
 use super::tls::TlsError;
 
 /// A connection could not be had. Each text names the target, without the password, and what to look at next.
@@ -65,6 +66,14 @@ pub enum Error {
     /// The TLS settings are wrong, whatever the server.
     #[error(transparent)]
     TlsSettings(#[from] TlsError),
+    /// A file with a password or a certificate can't be used.
+    #[error("can't connect: {target}: {why}")]
+    Local {
+        /// What was tried.
+        target: Target,
+        /// Which file, and why.
+        why: String,
+    },
     /// All connections of the pool are in use for too long.
     #[error(
         "no free connection to PostgreSQL: {target}: waited {seconds} s; raise the pool size, or look for long transactions"
@@ -96,8 +105,17 @@ impl Error {
             | Error::TooManyConnections { .. }
             | Error::PoolExhausted { .. } => true,
             Error::Other { transient, .. } => *transient,
-            Error::Login { .. } | Error::UnknownDatabase { .. } | Error::Tls { .. } | Error::TlsSettings(_) => false,
+            Error::Login { .. }
+            | Error::UnknownDatabase { .. }
+            | Error::Tls { .. }
+            | Error::TlsSettings(_)
+            | Error::Local { .. } => false,
         }
+    }
+
+    /// Whether it is the configuration that is wrong, whatever the server does.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Error::TlsSettings(_) | Error::Local { .. })
     }
 
     /// Why this connection attempt failed.
@@ -105,8 +123,14 @@ impl Error {
         let target = target.clone();
         let why = innermost(error);
         let Some(code) = error.code() else {
+            if let Some(why) = why.strip_prefix(LOCAL) {
+                return Error::Local { target, why: why.to_owned() };
+            }
+            if let Some(why) = login(&why) {
+                return Error::Login { target, why: why.to_owned() };
+            }
             return match io_source(error) {
-                _ if is_tls(error) => Error::Tls { target, why },
+                _ if is_tls(error) => Error::Tls { target, why: explain(error).unwrap_or(why) },
                 Some(io) if io.kind() == io::ErrorKind::PermissionDenied && why.contains(READ_ONLY) => {
                     Error::NotReady { target, why }
                 }
@@ -166,8 +190,42 @@ fn io_source(error: &tokio_postgres::Error) -> Option<&io::Error> {
     error.source().and_then(|source| source.downcast_ref())
 }
 
+/// What the driver says of a login that the server didn't refuse.
+fn login(why: &str) -> Option<&'static str> {
+    match why {
+        "password missing" => Some("the server wants a password, and there is none"),
+        "server did not use channel binding" => Some(
+            "the server didn't use channel binding, which channel_binding=require demands: it must store the password as \
+             scram-sha-256 and ask for it over TLS",
+        ),
+        "unsupported authentication method" | "unsupported SASL mechanism" => {
+            Some("the server asks for a kind of login that isn't known here; known are passwords and certificates")
+        }
+        _ => None,
+    }
+}
+
+/// What a failed handshake means, where the library's words need an explanation.
+fn explain(error: &tokio_postgres::Error) -> Option<String> {
+    let tls = io_source(error)?.get_ref()?.downcast_ref::<rustls::Error>()?;
+    let meaning = match tls {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "the server's certificate is of an authority that sslrootcert doesn't have"
+        }
+        rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            "the server's certificate has expired"
+        }
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => "the server's certificate is for another host (subjectAltName)",
+        rustls::Error::AlertReceived(_) => "the server refused the handshake; it may not accept sslcert, or want one",
+        _ => return None,
+    };
+    Some(format!("{meaning} ({tls})"))
+}
+
 /// TLS itself was refused, by us or by the server. A connection that was lost during the handshake is just lost.
-fn is_tls(error: &tokio_postgres::Error) -> bool {
+pub(super) fn is_tls(error: &tokio_postgres::Error) -> bool {
     match io_source(error) {
         Some(io) => io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()),
         None => error.to_string().starts_with("error performing TLS handshake"),

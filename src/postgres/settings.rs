@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::passwords::Passwords;
 use super::pooler::Pooling;
 use super::url::DatabaseUrl;
 
@@ -21,6 +22,8 @@ pub enum PlanCache {
 pub struct Settings {
     /// Where, as whom, and with which TLS.
     pub url: DatabaseUrl,
+    /// Where the password comes from, if the URL has none.
+    pub passwords: Passwords,
     /// At most this many connections.
     pub pool_size: usize,
     /// To establish a connection, from name lookup to the end of authentication.
@@ -53,6 +56,7 @@ impl Settings {
     pub fn new(url: DatabaseUrl) -> Settings {
         Settings {
             url,
+            passwords: Passwords::default(),
             pool_size: 8,
             connect_timeout: Duration::from_secs(10),
             acquire_timeout: Duration::from_secs(30),

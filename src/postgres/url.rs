@@ -6,10 +6,10 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{ChannelBinding, Host};
 
 use super::connect::Target;
-use super::tls::Verify;
+use super::tls::{Identity, Tls, Use, Verify};
 
 /// A connection string that doesn't parse. The text never repeats the string: a password may be anywhere in it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,13 +20,19 @@ pub struct UrlError(String);
 #[derive(Clone)]
 pub struct DatabaseUrl {
     pub(super) config: Config,
-    pub(super) verify: Verify,
+    pub(super) tls: Tls,
+    pub(super) passfile: Option<PathBuf>,
 }
 
 impl DatabaseUrl {
     /// What is connected to, for messages.
     pub fn target(&self) -> Target {
         Target::of(&self.config)
+    }
+
+    /// Whether it has a password in it.
+    pub fn has_password(&self) -> bool {
+        self.config.get_password().is_some()
     }
 }
 
@@ -60,17 +66,16 @@ impl FromStr for DatabaseUrl {
         } else {
             return Err(UrlError("neither a URL nor key=value pairs".into()));
         };
-        let mut config: Config = rest.parse().map_err(describe)?;
+        let config: Config = rest.parse().map_err(describe)?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(UrlError("no host".into()));
         }
-        let verify = options.verify(&config)?;
-        config.ssl_mode(match verify {
-            Verify::NoTls => SslMode::Disable,
-            Verify::PreferUnverified => SslMode::Prefer,
-            _ => SslMode::Require,
-        });
-        Ok(DatabaseUrl { config, verify })
+        let passfile = options.passfile.clone();
+        let tls = options.tls(&config)?;
+        if config.get_channel_binding() == ChannelBinding::Require && tls.wanted == Use::Never {
+            return Err(UrlError("channel_binding=require needs TLS, which is not used here".into()));
+        }
+        Ok(DatabaseUrl { config, tls, passfile })
     }
 }
 
@@ -82,54 +87,72 @@ fn describe(error: tokio_postgres::Error) -> UrlError {
     UrlError(text)
 }
 
-/// What the driver doesn't know of: how to verify the server's certificate.
+/// What the driver doesn't know of: what is verified, who we are, and where passwords are.
 #[derive(Default)]
-struct TlsOptions {
+struct Ours {
     mode: Option<String>,
     root: Option<String>,
+    certificate: Option<String>,
+    key: Option<String>,
+    passfile: Option<PathBuf>,
 }
 
-impl TlsOptions {
-    /// Keep `key` here if it is one of ours.
+impl Ours {
+    /// Keep `key` here if it is one of ours. An empty value is none.
     fn take(&mut self, key: &str, value: String) -> bool {
+        let value = (!value.is_empty()).then_some(value);
         match key {
-            "sslmode" => self.mode = Some(value),
-            "sslrootcert" => self.root = Some(value),
+            "sslmode" => self.mode = value,
+            "sslrootcert" => self.root = value,
+            "sslcert" => self.certificate = value,
+            "sslkey" => self.key = value,
+            "passfile" => self.passfile = value.map(PathBuf::from),
             _ => return false,
         }
         true
     }
 
-    fn verify(self, config: &Config) -> Result<Verify, UrlError> {
+    fn tls(self, config: &Config) -> Result<Tls, UrlError> {
+        let identity = match (self.certificate, self.key) {
+            (Some(certificate), Some(key)) => Some(Identity { certificate: certificate.into(), key: key.into() }),
+            (None, None) => None,
+            (Some(_), None) => return Err(UrlError("sslcert needs sslkey=FILE, the certificate's key".into())),
+            (None, Some(_)) => return Err(UrlError("sslkey needs sslcert=FILE, the key's certificate".into())),
+        };
         // As in libpq, TLS options don't concern Unix sockets.
         #[cfg(unix)]
         if config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_))) && config.get_hostaddrs().is_empty() {
-            return Ok(Verify::NoTls);
+            return Ok(Tls::NONE);
         }
-        let root = self.root.filter(|root| !root.is_empty());
-        let system = root.as_deref() == Some("system");
-        let file = root.filter(|_| !system).map(PathBuf::from);
-        match (self.mode.as_deref(), file) {
-            (Some("disable"), _) => Ok(Verify::NoTls),
-            (Some("verify-full"), Some(file)) => Ok(Verify::Full(file)),
-            (Some("verify-full"), None) => Ok(Verify::FullSystem),
-            (None, _) if system => Ok(Verify::FullSystem),
-            (_, _) if system => Err(UrlError("sslrootcert=system needs sslmode=verify-full".into())),
-            // libpq: a root certificate turns `require` into `verify-ca`.
-            (Some("verify-ca" | "require"), Some(file)) => Ok(Verify::Authority(file)),
+        let system = self.root.as_deref() == Some("system");
+        let file = self.root.filter(|_| !system).map(PathBuf::from);
+        // libpq: a root certificate is used wherever TLS is, so that it turns `require` into `verify-ca`.
+        let authority = |file: Option<PathBuf>| file.map_or(Verify::Nothing, Verify::Authority);
+        let (wanted, verify) = match (self.mode.as_deref(), file) {
+            (Some("disable"), _) => return Ok(Tls::NONE),
+            (Some("verify-full"), Some(file)) => (Use::Always, Verify::Full(file)),
+            (Some("verify-full"), None) => (Use::Always, Verify::FullSystem),
+            (None, _) if system => (Use::Always, Verify::FullSystem),
+            (_, _) if system => return Err(UrlError("sslrootcert=system needs sslmode=verify-full".into())),
             (Some("verify-ca"), None) => {
-                Err(UrlError("sslmode=verify-ca needs sslrootcert=FILE; or use sslmode=verify-full".into()))
+                return Err(UrlError("sslmode=verify-ca needs sslrootcert=FILE; or use sslmode=verify-full".into()));
             }
-            (Some("require"), None) => Ok(Verify::Unverified),
-            (None | Some("prefer" | "allow"), _) => Ok(Verify::PreferUnverified),
-            (Some(_), _) => Err(UrlError("sslmode is none of disable, prefer, require, verify-ca, verify-full".into())),
-        }
+            (Some("verify-ca" | "require"), file) => (Use::Always, authority(file)),
+            (None | Some("prefer"), file) => (Use::Prefer, authority(file)),
+            (Some("allow"), file) => (Use::Allow, authority(file)),
+            (Some(_), _) => {
+                return Err(UrlError(
+                    "sslmode is none of disable, allow, prefer, require, verify-ca, verify-full".into(),
+                ));
+            }
+        };
+        Ok(Tls { wanted, verify, identity })
     }
 }
 
 /// The URL without our options, and our options. Hosts may be a list, which no general URL parser takes.
-fn split_url(text: &str) -> Result<(String, TlsOptions), UrlError> {
-    let mut options = TlsOptions::default();
+fn split_url(text: &str) -> Result<(String, Ours), UrlError> {
+    let mut options = Ours::default();
     let credentials_end = text.find('@').unwrap_or(0);
     let Some(query_start) = text[credentials_end..].find('?').map(|at| at + credentials_end) else {
         return Ok((text.to_owned(), options));
@@ -150,8 +173,8 @@ fn split_url(text: &str) -> Result<(String, TlsOptions), UrlError> {
 }
 
 /// `key=value` pairs without ours, and ours. Values may be quoted, with backslash as escape.
-fn split_pairs(text: &str) -> Result<(String, TlsOptions), UrlError> {
-    let mut options = TlsOptions::default();
+fn split_pairs(text: &str) -> Result<(String, Ours), UrlError> {
+    let mut options = Ours::default();
     let mut kept = String::new();
     let mut rest = text.trim_start();
     while !rest.is_empty() {
@@ -186,33 +209,55 @@ fn pair_value(text: &str) -> Result<(String, usize), UrlError> {
 mod tests {
     use super::*;
 
-    fn verify(text: &str) -> Verify {
-        text.parse::<DatabaseUrl>().unwrap().verify
+    fn tls(text: &str) -> (Use, Verify) {
+        let tls = text.parse::<DatabaseUrl>().unwrap().tls;
+        (tls.wanted, tls.verify)
     }
 
     #[test]
     fn sslmode_decides_what_is_verified() {
-        let url = |query: &str| verify(&format!("postgresql://u:p@db.example/x{query}"));
-        assert_eq!(url(""), Verify::PreferUnverified);
-        assert_eq!(url("?sslmode=disable"), Verify::NoTls);
-        assert_eq!(url("?sslmode=require"), Verify::Unverified);
-        assert_eq!(url("?sslmode=require&sslrootcert=%2Fa%20b.pem"), Verify::Authority("/a b.pem".into()));
-        assert_eq!(url("?connect_timeout=3&sslmode=verify-full"), Verify::FullSystem);
-        assert_eq!(url("?sslmode=verify-full&sslrootcert=/ca.pem"), Verify::Full("/ca.pem".into()));
-        assert_eq!(url("?sslrootcert=system"), Verify::FullSystem);
+        use {Use::*, Verify::*};
+        let url = |query: &str| tls(&format!("postgresql://u:p@db.example/x{query}"));
+        assert_eq!(url(""), (Prefer, Nothing));
+        assert_eq!(url("?sslrootcert=/ca.pem"), (Prefer, Authority("/ca.pem".into())));
+        assert_eq!(url("?sslmode=disable&sslrootcert=/ca.pem"), (Never, Nothing));
+        assert_eq!(url("?sslmode=allow"), (Allow, Nothing));
+        assert_eq!(url("?sslmode=require"), (Always, Nothing));
+        assert_eq!(url("?sslmode=require&sslrootcert=%2Fa%20b.pem"), (Always, Authority("/a b.pem".into())));
+        assert_eq!(url("?connect_timeout=3&sslmode=verify-full"), (Always, FullSystem));
+        assert_eq!(url("?sslmode=verify-full&sslrootcert=/ca.pem"), (Always, Full("/ca.pem".into())));
+        assert_eq!(url("?sslmode=verify-full&sslrootcert=system"), (Always, FullSystem));
+        assert_eq!(url("?sslrootcert=system"), (Always, FullSystem));
         assert_eq!(
-            verify("host=db sslmode = verify-ca sslrootcert='/it\\'s.pem'"),
-            Verify::Authority("/it's.pem".into())
+            tls("host=db sslmode = verify-ca sslrootcert='/it\\'s.pem'"),
+            (Always, Authority("/it's.pem".into()))
         );
     }
 
     #[test]
+    fn a_client_certificate_comes_with_its_key_and_a_password_file_is_kept() {
+        let url = "postgresql://u@h/x?sslcert=%2Fc.pem&sslkey=/k.pem&passfile=/p&channel_binding=require";
+        let url = url.parse::<DatabaseUrl>().unwrap();
+        assert_eq!(url.tls.identity, Some(Identity { certificate: "/c.pem".into(), key: "/k.pem".into() }));
+        assert_eq!(url.passfile, Some("/p".into()));
+        assert_eq!(url.config.get_channel_binding(), ChannelBinding::Require);
+        assert!(!url.has_password() && "host=h password=x".parse::<DatabaseUrl>().unwrap().has_password());
+    }
+
+    #[test]
     fn tls_options_that_would_verify_less_than_they_say_are_refused() {
-        for query in ["sslmode=verify-ca", "sslmode=always", "sslmode=require&sslrootcert=system"] {
+        for query in [
+            "sslmode=verify-ca",
+            "sslmode=always",
+            "sslmode=require&sslrootcert=system",
+            "sslcert=/c.pem",
+            "sslkey=/k.pem",
+            "sslmode=disable&channel_binding=require",
+        ] {
             assert!(format!("postgresql://u@h/x?{query}").parse::<DatabaseUrl>().is_err(), "{query}");
         }
-        let error = "postgresql://u:secret@h/x?sslcert=/c.pem".parse::<DatabaseUrl>().unwrap_err().to_string();
-        assert!(error.contains("sslcert") && !error.contains("secret"), "{error}");
+        let error = "postgresql://u:secret@h/x?sslcrl=/c.pem".parse::<DatabaseUrl>().unwrap_err().to_string();
+        assert!(error.contains("sslcrl") && !error.contains("secret"), "{error}");
     }
 
     #[test]
@@ -227,8 +272,9 @@ mod tests {
 
     #[test]
     fn unix_sockets_never_use_tls() {
-        assert_eq!(verify("postgresql://u@%2Frun%2Fpostgresql/x?sslmode=verify-full"), Verify::NoTls);
-        assert_eq!(verify("host=/run/postgresql user=u sslmode=require"), Verify::NoTls);
+        let none = (Use::Never, Verify::Nothing);
+        assert_eq!(tls("postgresql://u@%2Frun%2Fpostgresql/x?sslmode=verify-full"), none);
+        assert_eq!(tls("host=/run/postgresql user=u sslmode=require"), none);
     }
 
     #[test]

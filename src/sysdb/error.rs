@@ -86,7 +86,11 @@ fn describe(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(db) => {
             let detail = db.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
-            format!("{}{detail} [{}]", db.message(), db.code().code())
+            let next = match *db.code() {
+                SqlState::INSUFFICIENT_PRIVILEGE => "; fireflow-worker check names all rights that are missing",
+                _ => "",
+            };
+            format!("{}{detail} [{}]{next}", db.message(), db.code().code())
         }
         None => {
             let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();

@@ -1,15 +1,15 @@
 //! The databases of a worker: connections, and the schemas in them.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use tokio_postgres::Client;
 
 use crate::{
     config::Settings,
-    postgres::{self, Pool, Pooling},
+    postgres::{self, Passwords, Pool, Pooling},
     sysdb::{
         SystemDatabase,
-        schema::{self, Advanced, Prefix, SchemaName, State, Task, app},
+        schema::{self, Advanced, Prefix, SchemaName, State, Task, app, grants::Purpose},
     },
 };
 
@@ -32,6 +32,14 @@ impl ConnectError {
     /// Whether trying again later may help.
     pub fn is_transient(&self) -> bool {
         matches!(self, ConnectError::Refused(error) if error.is_transient())
+    }
+
+    /// Whether it is the configuration that is wrong, whatever the server does.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            ConnectError::Url(_) | ConnectError::Name(_) => true,
+            ConnectError::Refused(error) => error.is_configuration(),
+        }
     }
 }
 
@@ -111,8 +119,10 @@ impl Database {
     pub async fn connect(settings: &Settings) -> Result<Database, ConnectError> {
         let Settings { database, .. } = settings;
         let announce = settings.queue.iter().any(|queue| queue.notify_trigger);
-        let to = |url: &str| {
+        let to = |url: &str, passwords: Passwords| {
+            passwords.warn();
             Ok::<_, ConnectError>(postgres::Settings {
+                passwords,
                 pool_size: database.pool_size,
                 connect_timeout: database.connect_timeout,
                 acquire_timeout: database.connect_timeout,
@@ -125,7 +135,11 @@ impl Database {
         };
         let schema: SchemaName = database.schema.parse()?;
         let prefix = database.table_prefix.parse()?;
-        let mut settings = to(&database.url)?;
+        let passwords = |key, file: &Option<PathBuf>, credential| {
+            Passwords::new(key, file.as_deref(), credential, |name| std::env::var_os(name))
+        };
+        let own = passwords("database.password_file", &database.password_file, "database-password");
+        let mut settings = to(&database.url, own)?;
         let (pooling, mut spares) = database.pooler.resolve(&settings).await?;
         settings.pooling = pooling;
         let alone = postgres::Settings { pool_size: 1, ..settings.clone() };
@@ -135,7 +149,9 @@ impl Database {
         )?;
         let flows = match &database.flows_url {
             Some(url) => {
-                let mut settings = to(url)?;
+                let file = &database.flows_password_file;
+                let own = passwords("database.flows_password_file", file, "flows-database-password");
+                let mut settings = to(url, own)?;
                 let (pooling, mut spares) = database.pooler.resolve(&settings).await?;
                 settings.pooling = pooling;
                 postgres::connect_by(&settings, spares.pop()).await?
@@ -176,8 +192,21 @@ impl Database {
     /// # Errors
     /// Those of the database.
     pub async fn inspect(&self) -> Result<State, SchemaError> {
+        self.check_rights().await?;
         let client = self.pool.get().await?;
         Ok(schema::inspect(&*client, &self.schema).await?)
+    }
+
+    /// Make sure that the role may do what a worker does with the tables that are there.
+    ///
+    /// # Errors
+    /// [`SchemaError`], which names the tables and what is missing.
+    pub async fn check_rights(&self) -> Result<(), SchemaError> {
+        for (pool, part) in self.parts() {
+            let client = pool.get().await?;
+            schema::grants::check(&*client, Purpose::Worker, &self.schema, &self.prefix, part).await?;
+        }
+        Ok(())
     }
 
     /// What [`Database::ensure_schemas`] would make: one line each; empty when all is there.
@@ -227,6 +256,7 @@ impl Database {
     /// # Errors
     /// [`SchemaError`], for a schema that can't be used or not be made.
     pub async fn ensure_schemas(&self) -> Result<Vec<String>, SchemaError> {
+        self.check_rights().await?;
         let mut made = Vec::new();
         {
             let mut client = self.pool.get().await?;

@@ -58,7 +58,7 @@ impl Form {
 impl Convert {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let source = self.file.display().to_string();
-        let text = std::fs::read_to_string(&self.file).with_context(|| format!("{source}: can't read"))?;
+        let text = super::file::text(&self.file)?;
         let registry = Registry::standard();
         let from = syntax(&source, &text);
         let usual = if from.is_some() { Form::Json } else { Form::Yaml };

@@ -45,13 +45,17 @@ pub(in crate::cli) fn in_folder(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 /// Read a flow's file, for all commands that take one.
 pub(super) fn read(file: &Path, registry: &Registry) -> anyhow::Result<FlowFile> {
-    let name = file.display().to_string();
+    Ok(FlowFile::read(&file.display().to_string(), &text(file)?, registry))
+}
+
+/// The text of a file that may be a flow.
+pub(super) fn text(file: &Path) -> anyhow::Result<String> {
+    let name = file.display();
     let size = std::fs::metadata(file).with_context(|| format!("{name}: can't read"))?.len();
     if size > LARGEST {
         bail!("{name}: {size} bytes are too many for a flow; the limit is {LARGEST}");
     }
-    let text = std::fs::read_to_string(file).with_context(|| format!("{name}: can't read"))?;
-    Ok(FlowFile::read(&name, &text, registry))
+    std::fs::read_to_string(file).with_context(|| format!("{name}: can't read"))
 }
 
 /// Read a flow, with an id, in either form.

@@ -12,6 +12,10 @@ use std::sync::Arc;
 
 use super::{Held, MOST, is_name, usable};
 
+/// The worker's own credentials, should the folder be that of systemd's credentials.
+const RESERVED: [&str; 5] =
+    ["database-url", "flows-database-url", "database-password", "flows-database-password", "admin-token"];
+
 /// More files than these are not looked at.
 const MOST_FILES: usize = 256;
 
@@ -46,7 +50,7 @@ impl Files {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else { continue };
-            if !is_name(&name) {
+            if !is_name(&name) || RESERVED.contains(&name.as_str()) {
                 continue;
             }
             let path = entry.path();

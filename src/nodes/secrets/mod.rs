@@ -33,7 +33,7 @@ const MOST_TOGETHER: usize = 64 * 1024;
 /// Values that were replaced and are searched for all the same: they may still come back.
 const FORMER: usize = 32;
 /// What the worker itself is configured by is no flow's business, whatever `secrets.environment` says.
-const RESERVED: [&str; 2] = ["DATABASE_URL", "FIREFLOW__"];
+const RESERVED: [&str; 4] = ["DATABASE_URL", "FIREFLOW__", "PGPASSWORD", "PGPASSFILE"];
 
 /// A reference can't be followed. Texts name the secret, never its value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -33,15 +33,17 @@ fn nothing_can_be_referred_to_unless_it_is_configured() {
         ("PATH", "/usr/bin:/bin"),
         ("DATABASE_URL", "postgres://user:pass@host/db"),
         ("FIREFLOW__DATABASE__URL", "postgres://x:y@z/db"),
+        ("PGPASSWORD", "pass-of-the-worker"),
         ("SHORT", "1234567"),
     ];
     let none = secrets("", &environment);
     assert!(resolve(&none, "secret://API_TOKEN", HERE).unwrap_err().contains("no secret API_TOKEN"));
     assert_eq!(resolve(&none, "no reference", HERE).unwrap(), "no reference");
-    let some = secrets("environment = [\"API_TOKEN\", \"FLOW_*\", \"D*\", \"FIREFLOW__*\", \"SHORT\"]", &environment);
+    let some =
+        secrets("environment = [\"API_TOKEN\", \"FLOW_*\", \"D*\", \"FIREFLOW__*\", \"PG*\", \"SHORT\"]", &environment);
     assert_eq!(resolve(&some, "Bearer secret://API_TOKEN!", HERE).unwrap(), "Bearer token-value!");
     assert_eq!(resolve(&some, "secret://FLOW_A secret://FLOW_", HERE).unwrap(), "a-value-1 other-value");
-    for name in ["PATH", "DATABASE_URL", "FIREFLOW__DATABASE__URL", "NEVER"] {
+    for name in ["PATH", "DATABASE_URL", "FIREFLOW__DATABASE__URL", "PGPASSWORD", "NEVER"] {
         let error = resolve(&some, &format!("x secret://{name}"), HERE).unwrap_err();
         assert!(error.contains(&format!("no secret {name}")), "{error}");
     }
@@ -95,6 +97,7 @@ async fn files_are_read_again_when_they_change() {
     fs::write(file("LONGEST"), format!("{}\n", "x".repeat(MOST))).unwrap();
     fs::write(file("BYTES"), b"\xff\xfe\xff\xfe\xff\xfe\xff\xfe").unwrap();
     fs::create_dir(file("FOLDER")).unwrap();
+    fs::write(file("database-password"), "pass-of-the-worker").unwrap();
     let toml = format!("folder = {:?}\nenvironment = [\"TOKEN\", \"OTHER\"]", folder.path());
     let secrets = secrets(&toml, &[("TOKEN", "from-environment"), ("OTHER", "other-value")]);
     assert_eq!(resolve(&secrets, "secret://TOKEN|secret://OTHER", HERE).unwrap(), "first-value|other-value");
@@ -104,6 +107,7 @@ async fn files_are_read_again_when_they_change() {
         ("LONG", "larger than"),
         ("BYTES", "no text"),
         ("FOLDER", "no secret"),
+        ("database-password", "no secret"),
         ("tok", "no secret"),
     ] {
         let error = resolve(&secrets, &format!("secret://{name}"), HERE).unwrap_err();

@@ -113,6 +113,17 @@ pub enum Error {
         "not allowed to create or alter the tables ({0}); let a user who may, their owner, run: fireflow-worker migrate"
     )]
     NotAllowed(String),
+    /// A role that is no owner lacks rights on tables that are there.
+    #[error(
+        "the role \"{role}\" lacks rights: {}; let the tables' owner run what this prints: fireflow-worker grants {role}",
+        missing.join(", ")
+    )]
+    Rights {
+        /// The role.
+        role: String,
+        /// Privileges, and on what.
+        missing: Vec<String>,
+    },
     /// The database said no.
     #[error(transparent)]
     Database(#[from] tokio_postgres::Error),

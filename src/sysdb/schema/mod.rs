@@ -7,6 +7,7 @@ mod announce;
 pub mod app;
 mod error;
 mod forward;
+pub mod grants;
 mod inspect;
 mod levels;
 mod lock;

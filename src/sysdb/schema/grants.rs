@@ -1,0 +1,260 @@
+//! Least privilege: what each kind of role may do with the tables, and no more. `migrate` runs as the tables' owner; a worker, a
+//! client and an author of flows need what stands here.
+//!
+//! A test drives a worker under exactly these rights, and shows of each that something fails without it.
+
+use super::Error;
+use super::app::Part;
+use super::name::{Prefix, SchemaName};
+use crate::postgres::Statements;
+
+/// What a role is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// `run`.
+    Worker,
+    /// Enqueue executions, send messages to them, read their results and streams: `enqueue`, and clients of SDKs.
+    Client,
+    /// Store flows: `flow push`, `pull`, `list`.
+    Author,
+}
+
+/// Where a table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Home {
+    /// In the system schema.
+    System,
+    /// In the system schema, from level 109 on.
+    Payload,
+    /// With the executions.
+    Executions,
+    /// With the flows.
+    Flows,
+}
+
+/// The rights on one table.
+#[derive(Clone, Copy, Debug)]
+pub struct Grant {
+    home: Home,
+    table: &'static str,
+    /// Privileges, by their names in SQL.
+    pub privileges: &'static [&'static str],
+    /// What for.
+    pub why: &'static str,
+}
+
+const fn grant(home: Home, table: &'static str, privileges: &'static [&'static str], why: &'static str) -> Grant {
+    Grant { home, table, privileges, why }
+}
+
+use Home::{Executions, Flows, Payload, System};
+
+const WORKER: [Grant; 15] = [
+    grant(System, "dbos_migrations", &["SELECT"], "at which level the schema is"),
+    grant(
+        System,
+        "workflow_status",
+        &["SELECT", "INSERT", "UPDATE"],
+        "claim executions and write how they end; INSERT: child executions",
+    ),
+    grant(Payload, "workflow_input", &["SELECT", "INSERT"], "inputs; INSERT: those of child executions"),
+    grant(Payload, "workflow_output", &["SELECT", "INSERT", "UPDATE"], "results and errors"),
+    grant(System, "operation_outputs", &["SELECT", "INSERT"], "record steps, and replay them after a crash"),
+    grant(System, "streams", &["SELECT", "INSERT"], "the event stream; SELECT: where it ends"),
+    grant(System, "notifications", &["SELECT", "UPDATE"], "messages; UPDATE: they are consumed"),
+    grant(System, "queues", &["SELECT"], "limits of registered queues"),
+    grant(System, "application_versions", &["SELECT", "INSERT", "UPDATE"], "register the application's version"),
+    grant(Executions, "executions", &["SELECT", "INSERT", "UPDATE"], "what Fireflow's server and its users see"),
+    grant(
+        Executions,
+        "workers",
+        &["SELECT", "INSERT", "UPDATE", "DELETE"],
+        "leases; DELETE: those of workers that are long gone",
+    ),
+    grant(
+        Executions,
+        "flow_versions",
+        &["SELECT", "INSERT", "UPDATE", "DELETE"],
+        "contents that executions began with; DELETE: those that nobody needs any more",
+    ),
+    grant(
+        Executions,
+        "flow_pins",
+        &["SELECT", "INSERT", "UPDATE", "DELETE"],
+        "which execution began with which content; DELETE: it has ended",
+    ),
+    grant(
+        Executions,
+        "crashes",
+        &["SELECT", "INSERT", "UPDATE", "DELETE"],
+        "executions that took their worker down; DELETE: they have ended",
+    ),
+    grant(Flows, "flows", &["SELECT"], "the flows that are run"),
+];
+
+const CLIENT: [Grant; 7] = [
+    grant(System, "dbos_migrations", &["SELECT"], "at which level the schema is"),
+    grant(
+        System,
+        "workflow_status",
+        &["SELECT", "INSERT", "UPDATE"],
+        "enqueue, and see how it ended; UPDATE: an id that exists is not enqueued again",
+    ),
+    grant(Payload, "workflow_input", &["SELECT", "INSERT"], "inputs"),
+    grant(Payload, "workflow_output", &["SELECT"], "results and errors"),
+    grant(System, "notifications", &["SELECT", "INSERT"], "send messages; SELECT: one that was sent is not sent again"),
+    grant(System, "streams", &["SELECT"], "read the event stream"),
+    grant(Flows, "flows", &["SELECT"], "find a flow by its name, and check the inputs' names"),
+];
+
+const AUTHOR: [Grant; 1] = [grant(Flows, "flows", &["SELECT", "INSERT", "UPDATE"], "store flows and read them")];
+
+impl Purpose {
+    /// The rights, table by table.
+    pub fn grants(self) -> &'static [Grant] {
+        match self {
+            Purpose::Worker => &WORKER,
+            Purpose::Client => &CLIENT,
+            Purpose::Author => &AUTHOR,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Purpose::Worker => "run a worker",
+            Purpose::Client => "enqueue executions, send messages and read results",
+            Purpose::Author => "store flows",
+        }
+    }
+}
+
+impl Grant {
+    fn is_in(&self, part: Part) -> bool {
+        match self.home {
+            Flows => part != Part::Executions,
+            _ => part != Part::Main,
+        }
+    }
+
+    /// The table as it stands in SQL text.
+    pub fn table(&self, schema: &SchemaName, prefix: &Prefix) -> String {
+        match self.home {
+            System | Payload => format!("{}.{}", schema.quoted(), self.table),
+            Executions | Flows => prefix.table(self.table),
+        }
+    }
+}
+
+/// The statements that give a role these rights, each with what it is for. They hold on every level of the schema, may be run again,
+/// and are for `psql` as for any other client, by the tables' owner.
+pub fn statements(purpose: Purpose, schema: &SchemaName, prefix: &Prefix, part: Part, role: &str) -> String {
+    let quoted = format!("\"{}\"", role.replace('"', "\"\""));
+    let text = |value: &str| value.replace('\'', "''");
+    let mut sql = format!(
+        "-- What {quoted} needs to {}. Run it as the owner of the tables, after fireflow-worker migrate.\n",
+        purpose.word()
+    );
+    sql.push_str(&format!("-- The role itself: CREATE ROLE {quoted} LOGIN PASSWORD '...';\n\n"));
+    sql.push_str("-- Connect, and find the tables.\n");
+    sql.push_str(&format!(
+        "DO $grant$ BEGIN\n    EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), '{0}');\n    \
+         EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', current_schema(), '{0}');\nEND $grant$;\n",
+        text(role)
+    ));
+    let grants: Vec<_> = purpose.grants().iter().filter(|grant| grant.is_in(part)).collect();
+    if grants.iter().any(|grant| matches!(grant.home, System | Payload)) {
+        sql.push_str(&format!("GRANT USAGE ON SCHEMA {} TO {quoted};\n", schema.quoted()));
+    }
+    if purpose == Purpose::Client {
+        sql.push_str(&format!(
+            "\n-- enqueue_workflow, send_message. PostgreSQL lets everybody call functions, unless that was revoked.\n\
+             GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {} TO {quoted};\n",
+            schema.quoted()
+        ));
+    }
+    for grant in grants {
+        let (table, privileges) = (grant.table(schema, prefix), grant.privileges.join(", "));
+        let statement = format!("GRANT {privileges} ON {table} TO {quoted};");
+        sql.push_str(&format!("\n-- {}.\n", grant.why));
+        match grant.home {
+            // Before level 109 there is no such table.
+            Payload => sql.push_str(&format!(
+                "DO $grant$ BEGIN\n    IF to_regclass('{}') IS NOT NULL THEN\n        {statement}\n    END IF;\nEND $grant$;\n",
+                text(&table)
+            )),
+            _ => sql.push_str(&format!("{statement}\n")),
+        }
+    }
+    sql
+}
+
+/// Tables of the system schema, by their names in it: table and privilege. A name can't be resolved by who may not use the schema.
+const SYSTEM_RIGHTS: &str = "
+SELECT needed.name, needed.privilege, has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, needed.privilege)
+  FROM unnest($2::text[], $3::text[]) AS needed(name, privilege)
+  JOIN pg_catalog.pg_namespace n ON n.nspname = $1
+  JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = needed.name";
+
+/// Tables that the search path leads to.
+const OTHER_RIGHTS: &str = "
+SELECT needed.name, needed.privilege, has_table_privilege(to_regclass(needed.name)::oid, needed.privilege)
+  FROM unnest($1::text[], $2::text[]) AS needed(name, privilege)
+ WHERE to_regclass(needed.name) IS NOT NULL";
+
+/// Make sure that the session's role has the rights on the tables that are there. Those that aren't are another matter.
+///
+/// # Errors
+/// [`Error::Rights`], with all that is missing.
+pub async fn check(
+    client: &impl Statements,
+    purpose: Purpose,
+    schema: &SchemaName,
+    prefix: &Prefix,
+    part: Part,
+) -> Result<(), Error> {
+    let mut missing = Vec::new();
+    let grants = || purpose.grants().iter().filter(|grant| grant.is_in(part));
+    let each = |grant: &'static Grant| grant.privileges.iter().map(move |privilege| (grant, *privilege));
+    let (system, other): (Vec<_>, Vec<_>) =
+        grants().flat_map(each).partition(|(grant, _)| matches!(grant.home, System | Payload));
+
+    let names: Vec<&str> = system.iter().map(|(grant, _)| grant.table).collect();
+    let privileges: Vec<&str> = system.iter().map(|(_, privilege)| *privilege).collect();
+    for row in client.query(SYSTEM_RIGHTS, &[&schema.name(), &names, &privileges]).await? {
+        if row.try_get::<_, Option<bool>>(2)? != Some(true) {
+            missing.push(format!("{} on {schema}.{}", row.try_get::<_, &str>(1)?, row.try_get::<_, &str>(0)?));
+        }
+    }
+    let names: Vec<String> = other.iter().map(|(grant, _)| grant.table(schema, prefix)).collect();
+    let privileges: Vec<&str> = other.iter().map(|(_, privilege)| *privilege).collect();
+    for row in client.query(OTHER_RIGHTS, &[&names, &privileges]).await? {
+        if row.try_get::<_, Option<bool>>(2)? != Some(true) {
+            missing.push(format!("{} on {}", row.try_get::<_, &str>(1)?, row.try_get::<_, &str>(0)?.replace('"', "")));
+        }
+    }
+    let sql = "SELECT current_user::text, current_schema()::text, current_setting('search_path')";
+    let row = client.query_one(sql, &[]).await?;
+    if row.try_get::<_, Option<&str>>(1)?.is_none() {
+        missing.push(format!("USAGE on a schema of its search_path ({})", row.try_get::<_, &str>(2)?));
+    }
+    if missing.is_empty() { Ok(()) } else { Err(Error::Rights { role: row.try_get(0)?, missing }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_quoted_and_a_purpose_gets_its_tables_alone() {
+        let (schema, prefix) = ("od'\"d".parse().unwrap(), "x_".parse().unwrap());
+        let sql = statements(Purpose::Client, &schema, &prefix, Part::Both, "o'\"x");
+        assert!(sql.contains("GRANT USAGE ON SCHEMA \"od'\"\"d\" TO \"o'\"\"x\";"), "{sql}");
+        assert!(sql.contains("to_regclass('\"od''\"\"d\".workflow_input')"), "{sql}");
+        assert!(sql.contains("current_schema(), 'o''\"x')"), "{sql}");
+        assert!(sql.contains("GRANT SELECT ON \"x_flows\" TO") && !sql.contains("x_executions"), "{sql}");
+        let flows = statements(Purpose::Worker, &schema, &prefix, Part::Main, "w");
+        assert!(flows.contains("x_flows") && !flows.contains("workflow_status") && !flows.contains("od'"), "{flows}");
+        let executions = statements(Purpose::Worker, &schema, &prefix, Part::Executions, "w");
+        assert!(!executions.contains("x_flows\"") && executions.contains("x_flow_pins"), "{executions}");
+    }
+}

@@ -8,6 +8,7 @@ mod duration;
 mod error;
 mod layers;
 mod outbound;
+mod places;
 mod queues;
 mod rate;
 mod secrets;

@@ -11,6 +11,7 @@ mod flow;
 mod logs;
 mod migrate;
 mod output;
+mod reload;
 mod run;
 
 use std::{

@@ -76,6 +76,7 @@ mod points {
         RecoveryAdopted "recovery.adopted" "So is what adopted executors left.",
         RecoverySettled "recovery.settled" "Accounts of crashes that don't matter any more are gone.",
         RecoveryStranded "recovery.stranded" "Claims of this worker that it doesn't run are on the queue.",
+        DispatchRound "dispatch.round" "A dispatch loop comes round; nothing is claimed yet.",
         ClaimBegun "claim.begun" "A claim under a shared limit has a connection.",
         ClaimWritten "claim.written" "It has its rows, and isn't committed.",
         ClaimCommitted "claim.committed" "A claim is committed, and nobody knows of it yet.",

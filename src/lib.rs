@@ -5,7 +5,7 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | [`cli`], [`admin`] | faces: the command line, and the HTTP listener for probes and status |
+//! | [`cli`], [`admin`], `service` | faces: the command line, the HTTP listener for probes and status, and what systemd is told |
 //! | [`worker`] | the daemon: lifecycle, lease, dispatch loop, recovery sweep, drain |
 //! | [`execution`] | `executeFireFlow`, the execution store and the flow store (application tables) |
 //! | [`durable`] | workflow context: steps that replay, messages, streams, cancellation. No SQL |
@@ -30,6 +30,7 @@ mod failpoint;
 pub mod flow;
 pub mod nodes;
 pub mod postgres;
+mod service;
 pub mod sysdb;
 pub mod wire;
 pub mod worker;

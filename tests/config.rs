@@ -13,7 +13,40 @@ fn load(toml: &str, environment: &[(&str, &str)], flags: &[(&'static str, &str)]
     let flags = flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
     match config::load(Some(file.path()), environment, flags) {
         Ok((settings, _)) => Ok(settings),
-        Err(error) => Err(error.to_string().replace(file.path().to_str().unwrap(), "worker.toml")),
+        Err(error) => Err(without_lines(&error.to_string().replace(file.path().to_str().unwrap(), "worker.toml"))),
+    }
+}
+
+/// Lines are for a test of their own.
+fn without_lines(text: &str) -> String {
+    let mut parts = text.split("worker.toml:");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        let numbered = rest.len() < part.len();
+        out += "worker.toml";
+        out += if numbered { rest } else { ":" };
+        out += if numbered { "" } else { part };
+    }
+    out
+}
+
+#[test]
+fn a_value_at_fault_is_told_with_its_line() {
+    let refusal = |toml: &str| {
+        let error = config::load_text(Some(("w.toml".as_ref(), toml)), [], vec![]).unwrap_err();
+        error.to_string()
+    };
+    for (toml, told) in [
+        ("[queue]\n# a comment\nconcurrency = 0", "w.toml:3: queue.concurrency: 0 is not allowed"),
+        ("[queue]\nname = \"x\"\nconcurency = 3", "w.toml:3: "),
+        ("\n\n[quue]\nname = \"x\"", "w.toml:3: "),
+        ("[[queue]]\n[[queue]]\nname = \"b\"\nweight = 0", "w.toml:4: queue[1].weight: 0"),
+        ("[outbound]\nallow = [\n\"ok.example\",\n\"http://x\"]", "w.toml:4: outbound.allow[1]"),
+        ("[worker]\nconcurrency = 6", "w.toml:2: worker.concurrency"),
+    ] {
+        let error = refusal(toml);
+        assert!(error.starts_with(told), "{toml:?} is told {error}");
     }
 }
 

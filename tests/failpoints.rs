@@ -56,7 +56,9 @@ fn scene(point: Point) -> Scene {
         Point::RecoveryAfter => Scene::Orphan,
         Point::RecoveryAdopted => Scene::Adopted,
         Point::RecoveryStranded => Scene::Stranded,
-        Point::ClaimBegun | Point::ClaimWritten | Point::ClaimCommitted | Point::FlowBegins => Scene::Plain,
+        Point::DispatchRound | Point::ClaimBegun | Point::ClaimWritten | Point::ClaimCommitted | Point::FlowBegins => {
+            Scene::Plain
+        }
         Point::ClaimParking | Point::ClaimParked => Scene::Parked,
         Point::CheckpointBegun
         | Point::CheckpointLocked

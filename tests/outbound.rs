@@ -41,6 +41,22 @@ async fn refusal(outbound: &Outbound, base: &str, path: &str) -> String {
 }
 
 #[tokio::test]
+async fn rules_change_for_all_who_hold_them() {
+    let server = Echo::start().await;
+    let base = format!("http://localhost:{}", server.port);
+    let outbound = outbound("", &[]);
+    let held = outbound.clone();
+    assert_eq!(fetch(&held, json!({"baseUri": base, "path": "/"})).await.1, None);
+    outbound.change(&config::Outbound { deny_private: true, ..Default::default() }).unwrap();
+    assert!(refusal(&held, &base, "/").await.contains("outbound.deny_private"));
+    let bad = config::Outbound { ca_file: Some("/no/such.pem".into()), ..Default::default() };
+    assert!(outbound.change(&bad).is_err());
+    assert!(refusal(&held, &base, "/").await.contains("outbound.deny_private"), "the earlier ones stay");
+    outbound.change(&config::Outbound::default()).unwrap();
+    assert_eq!(fetch(&held, json!({"baseUri": base, "path": "/"})).await.1, None);
+}
+
+#[tokio::test]
 async fn the_address_that_is_connected_to_is_judged() {
     let (server, other) = (Echo::start().await, Echo::start().await);
     let by_name = format!("http://localhost:{}", server.port);

@@ -1,25 +1,21 @@
 //! The HTTP listener: health and status. On loopback by default; it tells nothing that is secret, and changes nothing.
-//! `listen.rs` opens and serves it, `auth.rs` says who may ask for what.
 //!
-//! `/livez` never touches the database; `/readyz` is 200 while the worker takes executions, and so not while
-//! the database is away; `/status` is JSON.
+//! `listen.rs` opens and serves it, `auth.rs` says who may ask for what, and what it answers is in `probes.rs`.
 
 mod auth;
 mod listen;
+mod probes;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use axum::Router;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use listen::ListenError;
 
 use self::{auth::Access, listen::Bound};
-use crate::{
-    config,
-    worker::{Phase, Snapshot, Status},
-};
+use crate::{config, worker::Status};
 
 /// A running listener, or none when it is switched off.
 pub struct Admin {
@@ -75,18 +71,5 @@ impl Admin {
 
 /// What is answered.
 pub fn router(status: Arc<Status>) -> Router {
-    Router::new()
-        .route("/livez", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        .route("/status", get(async |State(status): State<Arc<Status>>| Json::<Snapshot>(status.snapshot())))
-        .with_state(status)
-}
-
-async fn ready(State(status): State<Arc<Status>>) -> (StatusCode, String) {
-    let phase = status.phase();
-    if phase == Phase::Running && !status.is_ready() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "running, but the database is away\n".into());
-    }
-    let code = if phase == Phase::Running { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, format!("{phase:?}\n").to_lowercase())
+    probes::routes().with_state(status)
 }

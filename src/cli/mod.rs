@@ -24,6 +24,7 @@ mod man;
 mod migrate;
 mod output;
 mod queue;
+mod reload;
 mod run;
 mod watch;
 mod workers;

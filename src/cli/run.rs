@@ -4,10 +4,14 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Global, exit, first, logs};
-use crate::{admin, worker::Worker};
+use super::{Global, exit, first, logs, reload::Reload};
+use crate::{
+    admin,
+    service::Service,
+    worker::{Hangups, Worker},
+};
 
-/// Run the worker until SIGTERM or SIGINT, then drain; the same as no command.
+/// Run the worker until SIGTERM or SIGINT, then drain; the same as no command. SIGHUP reads the configuration again.
 #[derive(Debug, Default, Args)]
 pub struct Run {
     /// Id of this worker, kept over restarts
@@ -20,11 +24,13 @@ pub struct Run {
 
 impl Run {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
+        // Before all else: without a handler it ends the process. One that comes during the start is obeyed after it.
+        let hangups = Hangups::listen()?;
         let mut flags = Vec::new();
         flags.extend(self.worker_id.map(|id| ("worker.id", id)));
         flags.extend(self.queue.map(|name| ("queue.name", name)));
-        let settings = global.settings(flags)?;
-        logs::start(&settings.log);
+        let settings = global.settings(flags.clone())?;
+        let log = logs::start(&settings.log);
         let listener = settings.admin.clone();
         let worker = Worker::new(settings).on_stuck(exit::stuck);
         logs::without_secrets(worker.redactor());
@@ -34,11 +40,22 @@ impl Run {
         let id = worker.status().snapshot().worker;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), worker = id, "fireflow-worker starts");
 
-        let admin = admin::start(&listener, worker.status()).await?;
-        let served = worker.run().await;
-        admin.stop().await;
-        signals.abort();
-        orphans.abort();
+        let reloader = worker.reloader();
+        let service = Service::of_this_process(worker.status(), reloader.clone());
+        let watch = tokio::spawn(service.clone().watch());
+        let reload = Reload { global: global.clone(), flags, reloader, log, service: service.clone() };
+        let reload = tokio::spawn(reload.obey(hangups));
+        let served = async {
+            let admin = admin::start(&listener, worker.status()).await?;
+            let served = worker.run().await;
+            admin.stop().await;
+            anyhow::Ok(served?)
+        };
+        let served = served.await;
+        for task in [watch, reload, signals, orphans] {
+            task.abort();
+        }
+        service.ended(served.as_ref().err().map(|error| error as &dyn std::fmt::Display)).await;
         served?;
         Ok(ExitCode::SUCCESS)
     }

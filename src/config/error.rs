@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf};
 /// One key at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where the value comes from: a file, a variable, a flag, or the defaults.
+    /// Where the value comes from: a file and the line in it, a variable, a flag, or the defaults.
     pub source: String,
     /// The key, dotted: `queue.concurrency`.
     pub key: String,

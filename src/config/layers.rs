@@ -8,7 +8,7 @@ use std::{
 use config::{Config, File, FileFormat};
 use serde_json::{Map, Value};
 
-use super::{Admin, ConfigError, Problem, Settings, secret_file, validate};
+use super::{Admin, ConfigError, Problem, Settings, places, secret_file, validate};
 
 /// Prefix of the variables: `FIREFLOW__QUEUE__NAME` sets `queue.name`.
 const PREFIX: &str = "FIREFLOW__";
@@ -30,15 +30,45 @@ pub type Overrides = Vec<(&'static str, String)>;
 
 /// Where each value that isn't a default came from, by dotted key.
 #[derive(Clone, Debug, Default)]
-pub struct Sources(BTreeMap<String, String>);
+pub struct Sources {
+    known: BTreeMap<String, Source>,
+    /// Where keys and sections stand in the file.
+    lines: BTreeMap<String, usize>,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    /// The file of this name.
+    File(String),
+    /// Something else.
+    Other(String),
+}
 
 impl Sources {
-    /// The source of a key, for people.
-    pub fn of(&self, key: &str) -> &str {
-        let exact = self.0.get(key);
+    /// The source of a key, for people: a file comes with the key's line.
+    pub fn of(&self, key: &str) -> String {
+        let exact = self.known.get(key);
         // A wrong section, or a key below a value of the wrong type, is found by its neighbours.
-        let near = || self.0.iter().find(|(known, _)| known.starts_with(key) || key.starts_with(known.as_str()));
-        exact.or_else(|| near().map(|(_, source)| source)).map_or("default", String::as_str)
+        let near = || self.known.iter().find(|(known, _)| known.starts_with(key) || key.starts_with(known.as_str()));
+        match exact.or_else(|| near().map(|(_, source)| source)) {
+            None => "default".into(),
+            Some(Source::Other(source)) => source.clone(),
+            Some(Source::File(name)) => match self.line(key) {
+                Some(line) => format!("{name}:{line}"),
+                None => name.clone(),
+            },
+        }
+    }
+
+    /// The line of a key, or of what it is in.
+    fn line(&self, key: &str) -> Option<usize> {
+        let mut key = key;
+        loop {
+            if let Some(line) = self.lines.get(key) {
+                return Some(*line);
+            }
+            key = &key[..key.rfind(['.', '['])?];
+        }
     }
 }
 
@@ -74,8 +104,9 @@ pub fn load_text(
     let mut tree: Value = from_file.try_deserialize().map_err(|error| syntax(file, &error))?;
     let name = file.map_or_else(String::new, |path| path.display().to_string());
     leaves(&tree, "", &mut |key| {
-        sources.0.insert(key, name.clone());
+        sources.known.insert(key, Source::File(name.clone()));
     });
+    sources.lines = text.map(places::lines).unwrap_or_default();
 
     let shape = serde_json::to_value(Settings::default()).unwrap_or_default();
     let environment = environment.into_iter().filter(|(_, value)| !value.is_empty()).collect();
@@ -96,7 +127,7 @@ pub fn load_text(
             return Err(ConfigError::Invalid(vec![Problem { source: shorter(&source), key, text }]));
         }
         set(&mut tree, &key, typed(&text, lookup(&shape, &key)));
-        sources.0.insert(key, source);
+        sources.known.insert(key, Source::Other(source));
     }
 
     let credential = environment.get("CREDENTIALS_DIRECTORY").map(|folder| format!("{folder}/{TOKEN}"));
@@ -104,14 +135,17 @@ pub fn load_text(
         credential.filter(|file| Path::new(file).exists() && lookup(&tree, "admin.token_file").is_none())
     {
         set(&mut tree, "admin.token_file", file.into());
-        sources.0.insert("admin.token_file".into(), format!("credential {TOKEN}"));
+        sources.known.insert("admin.token_file".into(), Source::Other(format!("credential {TOKEN}")));
     }
 
     let settings: Settings = serde_path_to_error::deserialize(&tree).map_err(|error| {
         let key = error.path().to_string();
-        let text = explain(&error.into_inner().to_string());
+        let words = error.into_inner().to_string();
         // An unknown key is reported with its parent's path or its own, depending on the parser: show it once.
-        ConfigError::Invalid(vec![Problem { source: sources.of(&key).to_owned(), key, text }])
+        let unknown = words.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+        let stands = unknown.map(|name| format!("{key}.{name}")).filter(|whole| sources.lines.contains_key(whole));
+        let source = sources.of(stands.as_deref().unwrap_or(&key));
+        ConfigError::Invalid(vec![Problem { source, key, text: explain(&words) }])
     })?;
     let problems = validate::problems(&settings, &sources);
     if problems.is_empty() { Ok((settings, sources)) } else { Err(ConfigError::Invalid(problems)) }

@@ -9,6 +9,7 @@ mod error;
 mod layers;
 mod listen;
 mod outbound;
+mod places;
 mod queues;
 mod rate;
 pub(crate) mod secret_file;

@@ -37,6 +37,11 @@ impl Queues {
         std::iter::once(&self.first).chain(&self.others)
     }
 
+    /// All of them, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Queue> {
+        std::iter::once(&mut self.first).chain(&mut self.others)
+    }
+
     /// Whether there are several.
     pub fn are_several(&self) -> bool {
         !self.others.is_empty()

@@ -105,7 +105,7 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn wrong(&mut self, key: &str, text: String) {
-        self.found.push(Problem { source: self.sources.of(key).to_owned(), key: key.into(), text });
+        self.found.push(Problem { source: self.sources.of(key), key: key.into(), text });
     }
 
     fn that(&mut self, holds: bool, key: &str, text: impl FnOnce() -> String) {

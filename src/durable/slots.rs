@@ -47,6 +47,16 @@ impl Lane {
 }
 
 impl Room {
+    /// So many in all, and to each lane what its weight says.
+    fn share(&mut self, total: u32, weights: impl Iterator<Item = u32> + Clone) {
+        let all: u64 = weights.clone().map(u64::from).sum();
+        self.total = total;
+        for (lane, weight) in self.lanes.iter_mut().zip(weights) {
+            let share = u64::from(total) * u64::from(weight) / all.max(1);
+            lane.share = u32::try_from(share).unwrap_or(total).max(1);
+        }
+    }
+
     /// How many this lane may take now.
     fn allowed(&self, lane: usize) -> u32 {
         let free = self.total.saturating_sub(self.lanes.iter().map(|lane| lane.taken).sum());
@@ -92,13 +102,19 @@ impl Slots {
     }
 
     fn room(total: u32, queues: &[(u32, u32)]) -> Arc<Mutex<Room>> {
-        let weights: u64 = queues.iter().map(|(_, weight)| u64::from(*weight)).sum();
-        let lane = |&(limit, weight): &(u32, u32)| {
-            let share = u64::from(total) * u64::from(weight) / weights.max(1);
-            let share = u32::try_from(share).unwrap_or(total).max(1);
-            Lane { limit, share, taken: 0, hungry: false, waiters: VecDeque::new() }
-        };
-        Arc::new(Mutex::new(Room { total, lanes: queues.iter().map(lane).collect() }))
+        let lane =
+            |&(limit, _): &(u32, u32)| Lane { limit, share: 1, taken: 0, hungry: false, waiters: VecDeque::new() };
+        let mut room = Room { total, lanes: queues.iter().map(lane).collect() };
+        room.share(total, queues.iter().map(|(_, weight)| *weight));
+        Arc::new(Mutex::new(room))
+    }
+
+    /// Have another number of them for all queues together from now on, and other shares, by the queues' weights in their
+    /// order. Nobody loses a slot.
+    pub fn share(&self, total: u32, weights: &[u32]) {
+        let mut room = self.lock();
+        room.share(total, weights.iter().copied());
+        room.grant(&self.room);
     }
 
     /// Have another number of them from now on. Nobody loses a slot: with fewer, those given back aren't given out again.
@@ -121,6 +137,13 @@ impl Slots {
         if !hungry {
             room.grant(&self.room);
         }
+    }
+
+    /// How many there may be at once, how many are taken, and who waits for one.
+    pub fn usage(&self) -> (u32, u32, usize) {
+        let room = self.lock();
+        let lane = &room.lanes[self.lane];
+        (lane.limit.min(room.total), lane.taken, lane.waiters.len())
     }
 
     /// Wait for a free slot, and take with it all others that are free for this queue at that moment.
@@ -306,6 +329,24 @@ mod tests {
         drop(running.pop());
         assert!(quiet.take_free().now_or_never().is_none(), "and no more than that");
         assert_eq!(flooded.take_free().await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_total_and_the_shares_change_and_nobody_loses_a_slot() {
+        let queues = Slots::shared(4, &[(8, 1), (8, 1)]);
+        queues.iter().for_each(|queue| queue.want_more(true));
+        let mut first = queues[0].take_free().await;
+        let second = queues[1].take_free().await;
+        assert_eq!((first.len(), second.len()), (2, 2));
+        let mut waiting = Box::pin(queues[1].take_free());
+        assert!(waiting.as_mut().now_or_never().is_none());
+        queues[0].share(8, &[1, 3]);
+        assert_eq!(waiting.await.len(), 4, "three quarters of eight");
+        assert!(queues[0].take_free().now_or_never().is_none());
+        queues[0].share(1, &[1, 1]);
+        assert_eq!(first.len(), 2);
+        first.pop();
+        assert!(queues[0].take_free().now_or_never().is_none(), "there are more than one still");
     }
 
     #[tokio::test]

@@ -206,8 +206,13 @@ impl Accounts {
             executions: prefix.table("executions"),
             pauses: prefix.table("queue_pauses"),
             drains: prefix.table("drain_requests"),
-            most: i32::try_from(most).unwrap_or(i32::MAX).max(2),
+            most: most_of(most),
         }
+    }
+
+    /// From now on, park at so many crashes.
+    pub fn park_at(&mut self, most: u32) {
+        self.most = most_of(most);
     }
 
     /// At so many crashes a workflow is a suspect. The first crash makes none, if it can be helped: after it all go on at once.
@@ -234,6 +239,10 @@ impl Accounts {
             .replace("{workers}", &self.workers)
             .replace("{executions}", &self.executions)
     }
+}
+
+fn most_of(most: u32) -> i32 {
+    i32::try_from(most).unwrap_or(i32::MAX).max(2)
 }
 
 impl Dead<'_> {

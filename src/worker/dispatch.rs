@@ -8,14 +8,17 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
 use super::{
+    heartbeat::{Heartbeat, database_patience},
     limits::InForce,
     lookout::Work,
     partitions::Partitions,
+    reload::Live,
     running::{Place, Running},
     status::{Count, Status},
     suspects::Suspects,
 };
 use crate::{
+    config::Settings,
     durable::{Control, Family, MailRoom, Slot, Slots, Stop, Workflow},
     execution::Executor,
     failpoint::failpoint,
@@ -51,8 +54,8 @@ pub(super) struct Dispatcher {
     pub limits: InForce,
     pub partitions: Partitions,
     pub slots: Slots,
-    pub max_waiting: u32,
-    pub max_attempts: u32,
+    pub live: Live,
+    pub heartbeat: Arc<Heartbeat>,
     pub starter: Arc<Starter>,
     pub tasks: TaskTracker,
     pub status: Arc<Status>,
@@ -93,26 +96,44 @@ impl Dispatcher {
         let mut backoff = BACKOFF.0;
         let mut internal = false; // the lookout's first look tells, and comes at once
         let mut changes = self.limits.clone();
+        let mut configured = self.live.changes();
+        configured.mark_changed(); // perhaps since this life began
         let mut told = Telling::default();
         let mut plenty = false;
+        let heartbeat = self.heartbeat.clone();
         loop {
+            heartbeat.beat("going round");
+            failpoint!(DispatchRound);
+            if configured.has_changed().unwrap_or(false) {
+                self.configure(&configured.borrow_and_update().clone());
+            }
             let mut free = std::pin::pin!(free_slots(self.slots.clone(), plenty));
             let slots = match free.as_mut().now_or_never() {
                 Some(slots) => slots,
                 None => {
                     tracing::debug!(queue = self.queue, "waiting for a slot");
-                    tokio::select! {
-                        slots = free => slots,
-                        () = stop.cancelled() => return,
-                    }
+                    let slots = heartbeat.wait("waiting for a slot", async {
+                        tokio::select! {
+                            slots = free => Some(slots),
+                            () = stop.cancelled() => None,
+                        }
+                    });
+                    let Some(slots) = slots.await else { return };
+                    slots
                 }
             };
             let Some(limits) = changes.borrow_and_update().clone() else {
                 drop(slots);
-                tokio::select! {
-                    Ok(()) = changes.changed() => continue,
-                    () = stop.cancelled() => return,
+                let known = heartbeat.wait("waiting for the first look at the limits", async {
+                    tokio::select! {
+                        Ok(()) = changes.changed() => true,
+                        () = stop.cancelled() => false,
+                    }
+                });
+                if known.await {
+                    continue;
                 }
+                return;
             };
             let round = self.round(slots, &limits, internal).await;
             plenty = matches!(round, Ok(Round::Full));
@@ -146,22 +167,45 @@ impl Dispatcher {
             };
             // Jitter, or a fleet that started together polls together.
             let pause = pause.mul_f64(rand::random_range(0.9..1.1));
-            tokio::select! {
-                () = tokio::time::sleep(pause) => internal = self.internal,
-                () = self.work.arrived() => internal = self.work.take_internal(),
-                Ok(()) = self.wake.changed() => {}
-                Ok(()) = changes.changed() => {}
-                Ok(()) = ended.changed() => {
-                    tokio::time::sleep(AFTER_END).await;
-                    ended.mark_unchanged();
+            let wake = &mut self.wake;
+            let (work, own) = (&self.work, self.internal);
+            let goes_on = heartbeat.wait("waiting for work", async {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => internal = own,
+                    () = work.arrived() => internal = work.take_internal(),
+                    Ok(()) = wake.changed() => {}
+                    Ok(()) = changes.changed() => {}
+                    Ok(()) = configured.changed() => configured.mark_changed(),
+                    Ok(()) = ended.changed() => {
+                        tokio::time::sleep(AFTER_END).await;
+                        ended.mark_unchanged();
+                    }
+                    () = stop.cancelled() => return false,
                 }
-                () = stop.cancelled() => return,
+                true
+            });
+            if !goes_on.await {
+                return;
             }
         }
     }
 
+    /// Take over what was configured anew.
+    fn configure(&mut self, settings: &Settings) {
+        for scope in [&mut self.scope, &mut self.suspected] {
+            if let Some((accounts, _)) = &mut scope.accounts {
+                accounts.park_at(settings.recovery.max_crashes);
+            }
+        }
+    }
+
+    /// One question to the database, of the few that claim.
+    pub(super) async fn ask<T>(&self, question: impl Future<Output = T>) -> T {
+        self.heartbeat.within(database_patience(&self.live.settings()), "claiming", question).await
+    }
+
     async fn round(&self, mut slots: Vec<Slot>, limits: &QueueLimits, internal: bool) -> Result<Round, SysdbError> {
-        if self.starter.mail.waiting() >= self.max_waiting as usize {
+        if self.starter.mail.waiting() >= self.live.settings().execution.max_waiting as usize {
             return Ok(Round::Drained);
         }
         if let Some(seat) = self.suspects.seat()
@@ -193,7 +237,7 @@ impl Dispatcher {
             // Resumed, forked and recovered workflows; without limits of its own.
             let claim =
                 Claim { queue: INTERNAL_QUEUE, rows: Rows::All, limit: wanted(slots), concurrency: None, rate: None };
-            if let Ok(claimed) = self.sysdb.claim(scope, &claim).await? {
+            if let Ok(claimed) = self.ask(self.sysdb.claim(scope, &claim)).await? {
                 self.start(claimed, slots);
             }
         }
@@ -208,7 +252,7 @@ impl Dispatcher {
         }
         let QueueLimits { concurrency, rate, .. } = *limits;
         let claim = Claim { queue: &self.queue, rows: Rows::All, limit: wanted(slots), concurrency, rate };
-        let Ok(claimed) = self.sysdb.claim(scope, &claim).await? else { return Ok(Round::Contended) };
+        let Ok(claimed) = self.ask(self.sysdb.claim(scope, &claim)).await? else { return Ok(Round::Contended) };
         let full = claimed.len() >= slots.len();
         self.start(claimed, slots);
         Ok(if full { Round::Full } else { Round::Drained })
@@ -220,13 +264,14 @@ impl Dispatcher {
             return;
         }
         self.status.count(Count::Claimed, claimed.len() as u64);
+        let most = i64::from(self.live.settings().execution.max_recovery_attempts) + 1;
         for claimed in claimed {
             // A claim is never for more rows than slots.
             let Some(slot) = slots.pop() else { return };
             let starter = self.starter.clone();
             let partition = self.partitions.enter(claimed.partition.as_deref());
             let span = tracing::info_span!("execution", id = %claimed.owner.id, attempt = claimed.attempts);
-            let parked = claimed.attempts > i64::from(self.max_attempts) + 1;
+            let parked = claimed.attempts > most;
             self.tasks.spawn(
                 async move {
                     let _partition = partition;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
-use super::{Drain, Phase, Shutdown, StartError, Status, Stuck, lease::OnStuck, lifecycle};
-use crate::{
-    config::Settings,
-    nodes::secrets::{Redactor, Secrets},
+use super::{
+    Drain, Phase, ReloadError, Reloaded, Reloader, Shutdown, StartError, Status, Stuck, lease::OnStuck, lifecycle,
+    reload::Live,
 };
+use crate::{config::Settings, nodes::secrets::Redactor};
 
 /// A worker that hasn't started.
 ///
@@ -25,8 +25,7 @@ use crate::{
 /// # }
 /// ```
 pub struct Worker {
-    settings: Settings,
-    secrets: Secrets,
+    live: Live,
     status: Arc<Status>,
     shutdown: Shutdown,
     on_stuck: OnStuck,
@@ -34,7 +33,10 @@ pub struct Worker {
 
 impl std::fmt::Debug for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Worker").field("settings", &self.settings).field("status", &self.status).finish_non_exhaustive()
+        f.debug_struct("Worker")
+            .field("settings", &self.live.settings())
+            .field("status", &self.status)
+            .finish_non_exhaustive()
     }
 }
 
@@ -43,9 +45,8 @@ impl Worker {
     pub fn new(settings: Settings) -> Worker {
         let id = super::Identity::of_this_process(settings.worker.id.as_deref()).id;
         let status = Arc::new(Status::new(&id, &settings.queue.names()));
-        let secrets = Secrets::new(&settings.secrets, environment());
         let on_stuck: OnStuck = Arc::new(|stuck| tracing::error!("{stuck}"));
-        Worker { settings, secrets, status, shutdown: Shutdown::new(), on_stuck }
+        Worker { live: Live::new(settings), status, shutdown: Shutdown::new(), on_stuck }
     }
 
     /// Ended by this shutdown, which may end other things as well.
@@ -72,7 +73,12 @@ impl Worker {
 
     /// What takes the secrets that its flows may refer to out of texts, such as the lines of a log.
     pub fn redactor(&self) -> Redactor {
-        self.secrets.redactor()
+        self.live.outbound().secrets().redactor()
+    }
+
+    /// What gives it other settings while it runs.
+    pub fn reloader(&self) -> Reloader {
+        Reloader::new(self.live.clone())
     }
 
     /// What ends it.
@@ -85,14 +91,14 @@ impl Worker {
     /// # Errors
     /// [`StartError`], before anything was claimed. Once the worker serves, it outlives the database going away.
     pub async fn run(self) -> Result<(), StartError> {
-        lifecycle::run(self.settings, self.secrets, self.status, self.shutdown, self.on_stuck).await
+        lifecycle::run(self.live, self.status, self.shutdown, self.on_stuck).await
     }
 
     /// Run in a task of its own, on the runtime that this is called on.
     pub fn start(self) -> RunningWorker {
         let (status, shutdown) = (self.status.clone(), self.shutdown.clone());
-        let queues = self.settings.queue.iter().map(|queue| queue.name.clone()).collect();
-        RunningWorker { queues, status, shutdown, task: tokio::spawn(self.run()) }
+        let queues = self.live.settings().queue.iter().map(|queue| queue.name.clone()).collect();
+        RunningWorker { queues, reloader: self.reloader(), status, shutdown, task: tokio::spawn(self.run()) }
     }
 }
 
@@ -100,6 +106,7 @@ impl Worker {
 #[derive(Debug)]
 pub struct RunningWorker {
     queues: Vec<String>,
+    reloader: Reloader,
     status: Arc<Status>,
     shutdown: Shutdown,
     task: JoinHandle<Result<(), StartError>>,
@@ -126,6 +133,14 @@ impl RunningWorker {
         &self.status
     }
 
+    /// Take over other settings, as [`Reloader::reload`] does.
+    ///
+    /// # Errors
+    /// [`ReloadError`]: nothing has changed then.
+    pub async fn reload(&self, settings: Settings) -> Result<Reloaded, ReloadError> {
+        self.reloader.reload(settings).await
+    }
+
     /// Drain, and wait for the end.
     ///
     /// # Errors
@@ -148,6 +163,6 @@ impl RunningWorker {
 }
 
 /// The variables that are text.
-fn environment() -> impl Iterator<Item = (String, String)> {
+pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }

@@ -21,7 +21,7 @@ pub(super) use keeper::{Keeper, OnStuck};
 pub(super) use moment::Moment;
 
 use self::keeper::Renewal;
-use super::{Identity, running::Running};
+use super::{Identity, heartbeat::Heartbeat, running::Running};
 use crate::{
     postgres::{self, Pool, Statements},
     sysdb::{SysdbError, schema::Prefix},
@@ -191,6 +191,7 @@ impl Leases {
         me: &Identity,
         asked: Moment,
         running: Running,
+        heartbeat: Heartbeat,
         on_stuck: OnStuck,
     ) -> Result<Keeper, LeaseError> {
         let statement = format!(
@@ -204,7 +205,7 @@ impl Leases {
             table = self.table
         );
         let renewal = Renewal { connect: connect.clone(), statement, me: me.clone(), lease: self.lease };
-        Keeper::start(renewal, asked, running, on_stuck).map_err(LeaseError::Thread)
+        Keeper::start(renewal, asked, running, heartbeat, on_stuck).map_err(LeaseError::Thread)
     }
 
     /// Show that this worker drains.

@@ -9,11 +9,13 @@ use super::{
     ConnectError, Database, Identity, LeaseError, Phase, SchemaError, Shutdown, Status,
     chores::Chores,
     dispatch::{Dispatcher, Starter},
+    heartbeat::database_patience,
     lease::{Keeper, Leases, OnStuck, Registration},
     limits::Limits as QueueLimits,
-    lookout::{Lane, Lookout, Work},
+    lookout::{self, Lane, Lookout, Work},
     partitions::Partitions,
     recovery::Recovery,
+    reload::Live,
     running::Running,
     status::Count,
     suspects::Suspects,
@@ -26,7 +28,6 @@ use crate::{
     nodes::{
         Registry,
         outbound::{Outbound, SetupError},
-        secrets::Secrets,
     },
     postgres::{self, Pooling, Telling},
     sysdb::{
@@ -80,25 +81,36 @@ impl StartError {
 /// # Errors
 /// [`StartError`], before anything was claimed. Once the worker serves, it outlives the database going away.
 pub(super) async fn run(
-    settings: Settings,
-    secrets: Secrets,
+    live: Live,
     status: Arc<Status>,
     shutdown: Shutdown,
     on_stuck: OnStuck,
 ) -> Result<(), StartError> {
-    let identity = Identity::of_this_process(settings.worker.id.as_deref());
-    // It reads the system's certificates, meanwhile.
-    let allowed = settings.outbound.clone();
-    let outbound = tokio::task::spawn_blocking(move || Outbound::new(&allowed, secrets));
-    let outbound = async { outbound.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) };
-    let (outbound, database) =
-        tokio::try_join!(async { outbound.await.map_err(StartError::from) }, open(&settings, &shutdown))?;
-    let Some(database) = database else { return Ok(()) };
-    status.connected(database.pooling());
-    if let Some(pooled) = database.pooled() {
-        tracing::warn!("{pooled}");
-    }
-    serve(&settings, &identity, &database, &outbound, &status, &shutdown, &on_stuck).await?;
+    let life = async {
+        let settings = live.settings();
+        let identity = Identity::of_this_process(settings.worker.id.as_deref());
+        // It reads the system's certificates, meanwhile.
+        let outbound = async { live.set_up().await.map_err(StartError::from) };
+        let ((), database) = tokio::try_join!(outbound, open(&settings, &status, &shutdown))?;
+        let Some(database) = database else { return Ok(()) };
+        status.connected(database.pooling());
+        if let Some(pooled) = database.pooled() {
+            tracing::warn!("{pooled}");
+        }
+        serve(&live, &identity, &database, &status, &shutdown, &on_stuck).await
+    };
+    // Whoever asks is told at once that this worker takes nothing more.
+    let told = async {
+        shutdown.draining().await;
+        status.enter_because(Phase::Draining, Some("told to end".into()));
+        std::future::pending().await
+    };
+    let ended: Result<(), StartError> = tokio::select! {
+        biased;
+        ended = told => ended,
+        ended = life => ended,
+    };
+    ended?;
     status.enter(Phase::Stopped);
     tracing::info!("stopped");
     Ok(())
@@ -106,7 +118,10 @@ pub(super) async fn run(
 
 /// Connect, check or create the schemas, register the version; waits for a database that can't be reached yet. `None`
 /// when the shutdown came first.
-async fn open(settings: &Settings, shutdown: &Shutdown) -> Result<Option<Database>, StartError> {
+async fn open(settings: &Settings, status: &Status, shutdown: &Shutdown) -> Result<Option<Database>, StartError> {
+    let heartbeat = status.heartbeats().begin("start");
+    let starting = |what: String| status.enter_because(Phase::Starting, Some(what));
+    starting("connecting to the database".into());
     let until = Instant::now() + settings.database.startup_wait;
     let mut pause = Duration::from_millis(100);
     let mut told = Telling::default();
@@ -122,6 +137,8 @@ async fn open(settings: &Settings, shutdown: &Shutdown) -> Result<Option<Databas
             register_version(settings, &database.sysdb).await?;
             Ok::<_, StartError>(database)
         };
+        // Schemas are made by many statements, and others may be making them meanwhile.
+        let opened = heartbeat.within(database_patience(settings) * 4, "connecting to the database", opened);
         // A server that says nothing may take its time; whoever ends the worker needn't.
         let opened = tokio::select! {
             opened = opened => opened,
@@ -130,12 +147,23 @@ async fn open(settings: &Settings, shutdown: &Shutdown) -> Result<Option<Databas
         match opened {
             Ok(database) => return Ok(Some(database)),
             Err(error) if !error.is_transient() || Instant::now() + pause >= until => return Err(error),
-            Err(error) if told.is_due() => tracing::warn!(%error, "waiting for the database"),
-            Err(error) => tracing::debug!(%error, "waiting for the database"),
+            Err(error) => {
+                starting(format!("waiting for the database: {error}"));
+                if told.is_due() {
+                    tracing::warn!(%error, "waiting for the database");
+                } else {
+                    tracing::debug!(%error, "waiting for the database");
+                }
+            }
         }
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = shutdown.draining() => return Ok(None),
+        let paused = heartbeat.wait("waiting for the database", async {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => true,
+                () = shutdown.draining() => false,
+            }
+        });
+        if !paused.await {
+            return Ok(None);
         }
         pause = (pause * 3).min(Duration::from_secs(5));
     }
@@ -147,28 +175,28 @@ async fn open(settings: &Settings, shutdown: &Shutdown) -> Result<Option<Databas
 /// # Errors
 /// [`StartError`] when the first lease can't be had.
 async fn serve(
-    settings: &Settings,
+    live: &Live,
     identity: &Identity,
     database: &Database,
-    outbound: &Outbound,
     status: &Arc<Status>,
     shutdown: &Shutdown,
     on_stuck: &OnStuck,
 ) -> Result<(), StartError> {
-    let leases = Leases::new(database.lease.clone(), &database.prefix, settings.worker.lease);
+    let leases = Leases::new(database.lease.clone(), &database.prefix, live.settings().worker.lease);
     let suspects = Suspects::default();
     // Lives of this process that have ended. One that didn't hear whether it got its lease may have it.
     let mut before = Vec::new();
     let (mut pause, mut told) = (Duration::from_millis(500), Telling::default());
     while !shutdown.is_draining() {
         let me = Identity { incarnation: uuid::Uuid::new_v4(), ..identity.clone() };
+        let settings = live.settings();
         let parts = Parts {
-            settings,
+            settings: &settings,
+            live,
             database,
             leases: &leases,
             me: &me,
             suspects: &suspects,
-            outbound,
             status,
             shutdown,
             on_stuck,
@@ -177,6 +205,7 @@ async fn serve(
             Ok(()) => (pause, told) = (Duration::from_millis(500), Telling::default()),
             Err(error) if before.is_empty() && !error.is_transient() => return Err(error),
             Err(error) => {
+                without_lease(status, format!("can't acquire a lease: {error}"));
                 if told.is_due() {
                     tracing::warn!(%error, "can't acquire a new lease; trying again");
                 }
@@ -193,6 +222,12 @@ async fn serve(
         before.push(me.incarnation);
     }
     Ok(())
+}
+
+/// Say why no executions are taken: there is no lease, not yet or not any more.
+fn without_lease(status: &Status, why: impl Into<String>) {
+    let phase = if status.phase() == Phase::Starting { Phase::Starting } else { Phase::Suspended };
+    status.enter_because(phase, Some(why.into()));
 }
 
 /// Put back on the queue what earlier lives left.
@@ -252,12 +287,13 @@ fn writers(settings: &Settings) -> usize {
 
 /// What one life, a stretch of work under one lease, is made of.
 struct Parts<'a> {
+    /// As they were when this life began.
     settings: &'a Settings,
+    live: &'a Live,
     database: &'a Database,
     leases: &'a Leases,
     me: &'a Identity,
     suspects: &'a Suspects,
-    outbound: &'a Outbound,
     status: &'a Arc<Status>,
     shutdown: &'a Shutdown,
     on_stuck: &'a OnStuck,
@@ -267,14 +303,17 @@ impl Parts<'_> {
     /// One life: acquire a lease, recover what earlier lives left, work, give the lease up. It is kept from its first
     /// moment to its last, by a thread of its own. `before` are lives of this process, all of which have ended.
     async fn live(&self, before: &[uuid::Uuid]) -> Result<(), StartError> {
-        let &Parts { settings, database, leases, me, suspects, status, shutdown, on_stuck, .. } = self;
+        let &Parts { settings, live, database, leases, me, suspects, status, shutdown, on_stuck } = self;
         let worker = &settings.worker;
         let registration = Registration {
             application: &worker.application_name,
             version: &worker.application_version,
             queue: &settings.queue.names(),
         };
-        let recovery = recovery(settings, database, &database.sysdb, me, suspects, status);
+        let recovery = recovery(live, database, &database.sysdb, me, suspects, status);
+        if before.is_empty() {
+            without_lease(status, "acquiring a lease");
+        }
         let acquire = async {
             // The registration that is to come overwrites it.
             let predecessor = recovery.predecessor().await?;
@@ -289,11 +328,20 @@ impl Parts<'_> {
         };
         let (predecessor, asked) = acquired?;
         let running = Running::default();
-        let keeper = leases.keep(&database.settings, me, asked, running.clone(), on_stuck.clone())?;
+        let keeper = leases.keep(
+            &database.settings,
+            me,
+            asked,
+            running.clone(),
+            status.heartbeats().begin("renewal of the lease"),
+            on_stuck.clone(),
+        )?;
+        without_lease(status, "recovering what earlier lives left");
         let recovered = tokio::select! {
             recovered = recover(settings, database, me, &recovery, predecessor.as_ref(), before) => recovered.map(|()| true),
             reason = keeper.lost() => {
                 tracing::error!(reason, "lease lost");
+                without_lease(status, format!("the lease was lost: {reason}"));
                 Ok(false)
             }
             () = shutdown.draining() => Ok(false),
@@ -317,7 +365,7 @@ impl Parts<'_> {
 
     /// Dispatch and execute until the shutdown or the loss of the lease; then end everything that was started here.
     async fn work(&self, keeper: &Keeper, running: Running) {
-        let &Parts { settings, database, me, suspects, outbound, status, shutdown, .. } = self;
+        let &Parts { settings, live, database, me, suspects, status, shutdown, .. } = self;
         // All of this life's statements end with its lease, whatever its tasks are doing.
         let sysdb = database.sysdb.fenced(keeper.fence());
         let claiming = CancellationToken::new(); // ends first
@@ -340,7 +388,7 @@ impl Parts<'_> {
             Pooling::None => drop(services.spawn(listener.run(serving.clone()))),
             Pooling::Transaction => drop(listener),
         }
-        let executor = executor(settings, database, &sysdb, outbound);
+        let executor = executor(settings, database, &sysdb, live.outbound());
         let versions = executor.versions.clone();
         let starter = Arc::new(Starter {
             sysdb: sysdb.clone(),
@@ -353,14 +401,13 @@ impl Parts<'_> {
         });
         let chores = Chores { sysdb: sysdb.clone(), running: running.clone(), mail, versions, status: status.clone() };
         services.spawn(chores.run(serving.clone()));
-        let recovery = recovery(settings, database, &sysdb, me, suspects, status);
+        let recovery = recovery(live, database, &sysdb, me, suspects, status);
         let recover = recovery.run(me.clone(), settings.worker.lease, running.clone(), serving.clone());
         services.spawn(recover);
         let queues: Vec<_> = settings.queue.iter().map(|queue| (queue.worker_concurrency, queue.weight)).collect();
-        let total = settings.worker.concurrency.unwrap_or_else(|| settings.queue.worker_concurrency());
         let mut dispatch = JoinSet::new();
         let mut lanes = Vec::new();
-        for (queue, slots) in settings.queue.iter().zip(Slots::shared(total, &queues)) {
+        for (queue, slots) in settings.queue.iter().zip(Slots::shared(lookout::slots(settings), &queues)) {
             let (limits, in_force) = QueueLimits::new(queue.clone(), slots.clone());
             let work = Work::default();
             lanes.push(Lane { limits, work: work.clone() });
@@ -373,8 +420,8 @@ impl Parts<'_> {
                 limits: in_force,
                 partitions: Partitions::default(),
                 slots,
-                max_waiting: settings.execution.max_waiting,
-                max_attempts: settings.execution.max_recovery_attempts,
+                live: live.clone(),
+                heartbeat: Arc::new(status.heartbeats().begin(format!("dispatch loop of queue \"{}\"", queue.name))),
                 starter: starter.clone(),
                 tasks: tasks.clone(),
                 status: status.clone(),
@@ -393,9 +440,12 @@ impl Parts<'_> {
             status: status.clone(),
             database: database.clone(),
             shutdown: shutdown.clone(),
+            live: live.clone(),
+            heartbeat: status.heartbeats().begin("lookout"),
         };
         services.spawn(lookout.run(serving.clone()));
         status.database_answers();
+        status.under(keeper.fence());
         status.enter(Phase::Running);
         tracing::info!(queue = settings.queue.names(), "serving");
 
@@ -403,6 +453,9 @@ impl Parts<'_> {
             lost = keeper.lost() => Some(lost),
             () = shutdown.draining() => None,
         };
+        if let Some(reason) = &lost {
+            without_lease(status, format!("the lease was lost: {reason}"));
+        }
         claiming.cancel();
         let lost = match lost {
             Some(reason) => Some(reason),
@@ -415,12 +468,8 @@ impl Parts<'_> {
         dispatch.abort_all();
         tasks.close();
         match lost {
-            Some(reason) => {
-                status.enter(Phase::Suspended);
-                self.abandon(keeper, &reason, &tasks, &running).await;
-            }
+            Some(reason) => self.abandon(keeper, &reason, &tasks, &running).await,
             None => {
-                status.enter(Phase::Draining);
                 // The lease is kept through the drain; losing it cuts the drain short.
                 tokio::select! {
                     () = self.drain(&sysdb, &tasks, &running) => {}
@@ -455,8 +504,10 @@ impl Parts<'_> {
 
     /// Let running executions finish within the drain time, then give what is left back to the queue.
     async fn drain(&self, sysdb: &SystemDatabase, tasks: &TaskTracker, running: &Running) {
-        let &Parts { settings, leases, me, status, shutdown, .. } = self;
-        let patience = settings.worker.drain_timeout;
+        let &Parts { live, leases, me, status, shutdown, .. } = self;
+        let begun = Instant::now();
+        let mut changes = live.changes();
+        let patience = changes.borrow_and_update().worker.drain_timeout;
         tracing::info!(executions = running.len(), drain_timeout = %humantime::format_duration(patience), "draining");
         let announce = tokio::time::timeout(GRACE, leases.draining(me));
         if !matches!(announce.await, Ok(Ok(()))) {
@@ -473,10 +524,20 @@ impl Parts<'_> {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
+        // The time may be changed while it runs.
+        let over = async {
+            loop {
+                let patience = changes.borrow_and_update().worker.drain_timeout;
+                tokio::select! {
+                    () = tokio::time::sleep_until(begun + patience) => return,
+                    Ok(()) = changes.changed() => {}
+                }
+            }
+        };
         tokio::select! {
             () = tasks.wait() => {}
             () = hand_back_waiting => {}
-            () = tokio::time::sleep(patience) => tracing::warn!(executions = running.len(), "drain time is over"),
+            () = over => tracing::warn!(executions = running.len(), "drain time is over"),
             () = shutdown.at_once() => {}
         }
         running.stop_all(&Stop::HandBack);
@@ -536,18 +597,19 @@ async fn register_version(settings: &Settings, database: &SystemDatabase) -> Res
 }
 
 fn recovery(
-    settings: &Settings,
+    live: &Live,
     database: &Database,
     sysdb: &SystemDatabase,
     me: &Identity,
     suspects: &Suspects,
     status: &Arc<Status>,
 ) -> Recovery {
+    let settings = live.settings();
     Recovery::new(
         sysdb.clone(),
-        accounts(settings, database),
-        scope(settings, database, me, Suspicion::Ignored),
-        &settings.recovery.adopt_executors,
+        accounts(&settings, database),
+        scope(&settings, database, me, Suspicion::Ignored),
+        live.clone(),
         suspects.clone(),
         status.clone(),
     )

@@ -21,6 +21,8 @@ pub(super) struct Limits {
     queue: Queue,
     /// Their number follows the limit for one process.
     slots: Slots,
+    /// How many there are.
+    own: Option<u32>,
     in_force: watch::Sender<Option<QueueLimits>>,
     paused: AtomicBool,
 }
@@ -29,7 +31,23 @@ impl Limits {
     /// None are known yet, and nothing is claimed.
     pub fn new(queue: Queue, slots: Slots) -> (Limits, InForce) {
         let (in_force, watch) = watch::channel(None);
-        (Limits { queue, slots, in_force, paused: AtomicBool::new(false) }, watch)
+        (Limits { queue, slots, own: None, in_force, paused: AtomicBool::new(false) }, watch)
+    }
+
+    /// The queue is configured so from now on; takes effect with the next look.
+    pub fn configure(&mut self, queue: Queue) {
+        self.queue = queue;
+    }
+
+    /// The process has so many slots over all its queues from now on, and shares them by these weights.
+    pub fn share(&self, total: u32, weights: &[u32]) {
+        self.slots.share(total, weights);
+    }
+
+    /// Slots that are held, and that there are.
+    pub fn slots(&self) -> (u32, u32) {
+        let (most, taken, _) = self.slots.usage();
+        (taken, most)
     }
 
     /// The queue's name.
@@ -45,7 +63,7 @@ impl Limits {
     /// From now on these hold, if the configuration gives way to them.
     ///
     /// While the queue is `paused` nothing is claimed, whatever they are.
-    pub fn enforce(&self, registered: Option<QueueLimits>, paused: bool) {
+    pub fn enforce(&mut self, registered: Option<QueueLimits>, paused: bool) {
         let registered = registered.filter(|_| self.queue.limits == LimitSource::Registered);
         let (limits, source) = match registered {
             Some(limits) => (limits, "registered"),
@@ -63,12 +81,16 @@ impl Limits {
             }
         }
         let own = self.queue.worker_concurrency;
+        // With 0, nothing is claimed, and what runs here still ends as fast as it can.
+        let slots = limits.worker_concurrency.filter(|&limit| limit > 0).map_or(own, |limit| limit.min(own));
+        let resized = self.own.replace(slots) != Some(slots);
+        if resized {
+            self.slots.resize(slots);
+        }
         self.in_force.send_if_modified(|now| {
-            if now.as_ref() == Some(&limits) {
+            if now.as_ref() == Some(&limits) && !resized {
                 return false;
             }
-            // With 0, nothing is claimed, and what runs here still ends as fast as it can.
-            self.slots.resize(limits.worker_concurrency.filter(|&limit| limit > 0).map_or(own, |limit| limit.min(own)));
             tracing::info!(
                 source,
                 paused,

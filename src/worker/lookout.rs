@@ -16,8 +16,15 @@ use std::{
 use tokio::sync::{Notify, broadcast, broadcast::error::RecvError};
 use tokio_util::sync::CancellationToken;
 
-use super::{Database, Drain, Shutdown, limits::Limits, status::Status};
+use super::{
+    Database, Drain, Shutdown,
+    heartbeat::{Heartbeat, database_patience},
+    limits::Limits,
+    reload::Live,
+    status::{QueueFigures, Status},
+};
 use crate::{
+    config::Settings,
     postgres::{Event, Telling},
     sysdb::{Asked, ClaimScope, INTERNAL_QUEUE, Outlook, QUEUES, SysdbError, SystemDatabase},
 };
@@ -27,6 +34,11 @@ use crate::{
 const LONGEST: Duration = Duration::from_secs(1);
 /// Announcements carry so many characters of a queue's name.
 const ANNOUNCED: usize = 200;
+
+/// Slots of a process, over all its queues.
+pub(super) fn slots(settings: &Settings) -> u32 {
+    settings.worker.concurrency.unwrap_or_else(|| settings.queue.worker_concurrency())
+}
 
 /// Tells one dispatch loop that there may be something to claim. Cheap to clone.
 #[derive(Clone, Default)]
@@ -74,6 +86,8 @@ pub(super) struct Lookout {
     pub database: Database,
     /// Begun when an operator asks for it.
     pub shutdown: Shutdown,
+    pub live: Live,
+    pub heartbeat: Heartbeat,
 }
 
 impl Lookout {
@@ -85,7 +99,12 @@ impl Lookout {
             names.iter().enumerate().map(|(place, name)| (name.chars().take(ANNOUNCED).collect(), place)).collect();
         let (mut listening, mut deaf, mut announced) = (false, false, false);
         let mut told = Telling::default();
+        let mut changes = self.live.changes();
+        changes.mark_changed(); // perhaps since this life began
         loop {
+            if changes.has_changed().unwrap_or(false) {
+                self.configure(&changes.borrow_and_update().clone());
+            }
             let look = tokio::select! {
                 look = self.look(&names) => look,
                 () = stop.cancelled() => return,
@@ -107,7 +126,12 @@ impl Lookout {
             let mut pause = std::pin::pin!(pause);
             let looked = Instant::now();
             loop {
+                self.heartbeat.beat("waiting for the next look");
                 tokio::select! {
+                    Ok(()) = changes.changed() => {
+                        changes.mark_changed();
+                        break;
+                    }
                     () = &mut pause => {
                         if looked.elapsed() >= LONGEST || !self.lanes.iter().all(|lane| lane.work.plenty.load(Relaxed)) {
                             break;
@@ -139,16 +163,20 @@ impl Lookout {
     }
 
     /// One look, and what follows from it. Whether enqueues are announced.
-    async fn look(&self, names: &[String]) -> Result<bool, SysdbError> {
-        let outlook = match self.sysdb.outlook(&self.scope, names).await {
-            Ok(outlook) => outlook,
-            // Perhaps it was composed for another level.
-            Err(error) if !error.is_away() && self.sysdb.look_again().await? => {
-                tracing::debug!(%error, "the schema has changed");
-                self.sysdb.outlook(&self.scope, names).await?
+    async fn look(&mut self, names: &[String]) -> Result<bool, SysdbError> {
+        let patience = database_patience(&self.live.settings());
+        let ask = async || {
+            match self.sysdb.outlook(&self.scope, names).await {
+                Ok(outlook) => Ok(outlook),
+                // Perhaps it was composed for another level.
+                Err(error) if !error.is_away() && self.sysdb.look_again().await? => {
+                    tracing::debug!(%error, "the schema has changed");
+                    self.sysdb.outlook(&self.scope, names).await
+                }
+                Err(error) => Err(error),
             }
-            Err(error) => return Err(error),
         };
+        let outlook = self.heartbeat.within(patience, "looking for work", ask()).await?;
         let Outlook { queues, delayed, expired, read_only, announced, moved, drain } = outlook;
         if read_only {
             self.database.forget_connections();
@@ -161,25 +189,32 @@ impl Lookout {
         }
         let paused = self.lanes.iter().zip(&queues).filter(|(_, queue)| queue.paused);
         self.status.paused(paused.map(|(lane, _)| lane.limits.name().to_owned()).collect());
+        let mut figures = Vec::new();
         for (place, queue) in queues.into_iter().enumerate() {
-            if let Some(lane) = self.lanes.get(place) {
+            if let Some(lane) = self.lanes.get_mut(place) {
                 lane.limits.enforce(queue.registered, queue.paused);
+                let (busy, slots) = lane.limits.slots();
+                figures.push(QueueFigures { name: lane.limits.name().to_owned(), queued: queue.queued, busy, slots });
             }
             if queue.queued {
                 self.wake(place);
             }
         }
+        self.status.queues_seen(figures);
         if moved {
-            self.sysdb.look_again().await?;
+            self.heartbeat.within(patience, "looking at the schema", self.sysdb.look_again()).await?;
         }
+        // Statement after statement, as long as there are rows.
         let application = &self.scope.application;
         if delayed {
-            let released = self.sysdb.release_delayed(application).await?;
+            let release = self.sysdb.release_delayed(application);
+            let released = self.heartbeat.wait("releasing what was delayed", release).await?;
             tracing::debug!(released, "delayed workflows are due");
             self.lanes.iter().for_each(|lane| lane.work.is_there());
         }
         if expired {
-            let cancelled = self.sysdb.cancel_expired(application).await?;
+            let cancel = self.sysdb.cancel_expired(application);
+            let cancelled = self.heartbeat.wait("cancelling what is past its deadline", cancel).await?;
             if cancelled > 0 {
                 tracing::info!(cancelled, "workflows past their deadline were cancelled");
             }
@@ -197,6 +232,19 @@ impl Lookout {
         if asked.at_once && !self.shutdown.is_at_once() {
             tracing::warn!(by, "an operator asked for it at once: giving running executions back");
             self.shutdown.begin(Drain::AtOnce);
+        }
+    }
+
+    /// Take over what was configured anew.
+    fn configure(&mut self, settings: &Settings) {
+        for lane in &mut self.lanes {
+            if let Some(queue) = settings.queue.iter().find(|queue| queue.name == lane.limits.name()) {
+                lane.limits.configure(queue.clone());
+            }
+        }
+        if let Some(lane) = self.lanes.first() {
+            let weights: Vec<u32> = settings.queue.iter().map(|queue| queue.weight).collect();
+            lane.limits.share(slots(settings), &weights);
         }
     }
 

@@ -65,7 +65,7 @@ impl Dispatcher {
         let mut contended = false;
         let QueueLimits { concurrency, rate, .. } = *limits;
         let claim = Claim { queue: &self.queue, rows: Rows::Keyless, limit: wanted(slots), concurrency, rate };
-        match self.sysdb.claim(scope, &claim).await? {
+        match self.ask(self.sysdb.claim(scope, &claim)).await? {
             Ok(claimed) => self.start(claimed, slots),
             Err(_) => contended = true,
         }
@@ -74,11 +74,11 @@ impl Dispatcher {
         }
         let one_each = own.concurrency == Some(1) && own.rate.is_none() && concurrency.is_none() && rate.is_none();
         if one_each {
-            let claimed = self.sysdb.claim_heads(scope, &self.queue, wanted(slots)).await?;
+            let claimed = self.ask(self.sysdb.claim_heads(scope, &self.queue, wanted(slots))).await?;
             self.start(claimed, slots);
             return Ok(if slots.is_empty() { Round::Full } else { Round::Drained });
         }
-        let keys = self.sysdb.partitions(scope, &self.queue, own.concurrency, KEYS).await?;
+        let keys = self.ask(self.sysdb.partitions(scope, &self.queue, own.concurrency, KEYS)).await?;
         let free = slots.len();
         for key in &keys {
             let room =
@@ -89,7 +89,7 @@ impl Dispatcher {
             }
             let rows = Rows::Partition { key, limits: own };
             let claim = Claim { queue: &self.queue, rows, limit, concurrency, rate };
-            match self.sysdb.claim(scope, &claim).await? {
+            match self.ask(self.sysdb.claim(scope, &claim)).await? {
                 Ok(claimed) => self.start(claimed, slots),
                 Err(_) => contended = true,
             }

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::{
     Identity,
+    reload::Live,
     running::Running,
     status::{Count, Status},
     suspects::Suspects,
@@ -43,7 +44,7 @@ pub(super) struct Recovery {
     sysdb: SystemDatabase,
     accounts: Accounts,
     scope: ClaimScope,
-    adopt: Arc<[String]>,
+    live: Live,
     suspects: Suspects,
     status: Arc<Status>,
 }
@@ -57,11 +58,11 @@ impl Recovery {
         sysdb: SystemDatabase,
         accounts: Accounts,
         scope: ClaimScope,
-        adopt: &[String],
+        live: Live,
         suspects: Suspects,
         status: Arc<Status>,
     ) -> Recovery {
-        Recovery { sysdb, accounts, scope, adopt: adopt.into(), suspects, status }
+        Recovery { sysdb, accounts, scope, live, suspects, status }
     }
 
     /// Who had this worker's id before. To be asked before the lease is acquired.
@@ -98,6 +99,7 @@ impl Recovery {
     /// Until `stop`.
     pub async fn run(self, me: Identity, lease: Duration, running: Running, stop: CancellationToken) {
         let every = (lease / 4).min(EVERY);
+        let mut recovery = self;
         let mut refused = Refused::new();
         let mut failing = false;
         let mut pause = every;
@@ -106,9 +108,10 @@ impl Recovery {
                 () = tokio::time::sleep(pause.mul_f64(rand::random_range(0.9..1.1))) => {}
                 () = stop.cancelled() => return,
             }
+            recovery.accounts.park_at(recovery.live.settings().recovery.max_crashes);
             let round = async {
-                self.sweep(&me, &mut refused, None).await?;
-                self.stranded(&running).await
+                recovery.sweep(&me, &mut refused, None).await?;
+                recovery.stranded(&running).await
             };
             let outcome = tokio::select! {
                 outcome = round => outcome,
@@ -149,8 +152,10 @@ impl Recovery {
             moved += self.all_of(Dead::Expired { alive: &alive, gone: &gone }, refused, until).await?;
         }
         failpoint!(RecoveryAfter);
-        if !self.adopt.is_empty() {
-            moved += self.all_of(Dead::Adopted(&self.adopt), refused, until).await?;
+        let settings = self.live.settings();
+        let adopt = &settings.recovery.adopt_executors;
+        if !adopt.is_empty() {
+            moved += self.all_of(Dead::Adopted(adopt), refused, until).await?;
             failpoint!(RecoveryAdopted);
         }
         self.suspects.are_there(self.sysdb.settle_accounts(&self.accounts).await?);

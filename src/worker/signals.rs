@@ -1,7 +1,8 @@
-//! Signals: the first SIGTERM or SIGINT begins the drain, the second hands everything back at once.
+//! Signals: the first SIGTERM or SIGINT begins the drain, the second hands everything back at once; SIGHUP asks for other
+//! settings.
 
 use futures_util::StreamExt as _;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio_util::sync::CancellationToken;
 
@@ -75,5 +76,31 @@ impl Shutdown {
                 }
             }
         })
+    }
+}
+
+/// SIGHUPs. From the moment that this is made they don't end the process any more, also when this value is gone.
+pub struct Hangups(Signals);
+
+impl Hangups {
+    /// Listen to them from now on.
+    ///
+    /// # Errors
+    /// The handler can't be installed.
+    pub fn listen() -> std::io::Result<Hangups> {
+        Signals::new([SIGHUP]).map(Hangups)
+    }
+
+    /// Completes when there was one since the last time. Several may count as one.
+    pub async fn next(&mut self) {
+        if self.0.next().await.is_none() {
+            std::future::pending::<()>().await; // nobody closes it
+        }
+    }
+}
+
+impl std::fmt::Debug for Hangups {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hangups")
     }
 }

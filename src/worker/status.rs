@@ -2,15 +2,17 @@
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
 use serde::Serialize;
+use tokio::sync::watch;
 
-use crate::postgres::Pooling;
+use super::heartbeat::{self, Heartbeats, Silence};
+use crate::{postgres::Pooling, sysdb::Fence};
 
 /// Where in its life the worker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -22,7 +24,7 @@ pub enum Phase {
     Running,
     /// The lease was lost, or the database is away: nothing is claimed.
     Suspended,
-    /// Finishing what runs.
+    /// Told to end; finishing what runs.
     Draining,
     /// Done.
     Stopped,
@@ -41,11 +43,38 @@ enum Contact {
     Away(Instant),
 }
 
+/// A phase, since when, and what there is to say of it.
+#[derive(Clone, Debug)]
+struct Stage {
+    phase: Phase,
+    since: jiff::Timestamp,
+    why: Option<String>,
+}
+
+/// What is known of one queue of the worker, from the last look at it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct QueueFigures {
+    /// Its name.
+    pub name: String,
+    /// Whether there is something to claim on it, if the limits allow it.
+    pub queued: bool,
+    /// Slots of this process that executions of it hold now.
+    pub busy: u32,
+    /// Slots that they may hold at most.
+    pub slots: u32,
+}
+
 /// Shared figures.
 #[derive(Debug)]
 pub struct Status {
-    phase: Mutex<(Phase, jiff::Timestamp)>,
+    stage: watch::Sender<Stage>,
     database: Mutex<Contact>,
+    /// Why the database is away.
+    trouble: Mutex<String>,
+    /// Open while the lease may be relied on.
+    lease: Mutex<Option<Fence>>,
+    heartbeats: Heartbeats,
+    queues: Mutex<Vec<QueueFigures>>,
     worker: String,
     queue: String,
     pooler: Mutex<Option<Pooling>>,
@@ -73,6 +102,8 @@ pub struct Snapshot {
     pub phase: Phase,
     /// Since when.
     pub since: String,
+    /// Why the worker takes no executions now; none while it does.
+    pub unready: Option<String>,
     /// Whether the database answers.
     pub database: &'static str,
     /// Whether a pooler in transaction mode stands before the database; none as long as there was no connection.
@@ -95,6 +126,8 @@ pub struct Snapshot {
     pub lost: u64,
     /// Rows of dead workers that this one put back on the queue.
     pub recovered: u64,
+    /// The queues, one by one; none before the first look at them.
+    pub queues: Vec<QueueFigures>,
 }
 
 /// One more of these.
@@ -112,8 +145,12 @@ impl Status {
     /// Of a worker that starts.
     pub fn new(worker: &str, queue: &str) -> Status {
         Status {
-            phase: Mutex::new((Phase::Starting, jiff::Timestamp::now())),
+            stage: watch::Sender::new(Stage { phase: Phase::Starting, since: jiff::Timestamp::now(), why: None }),
             database: Mutex::new(Contact::Heard(Instant::now())),
+            trouble: Mutex::default(),
+            lease: Mutex::default(),
+            heartbeats: Heartbeats::default(),
+            queues: Mutex::default(),
             worker: worker.into(),
             queue: queue.into(),
             pooler: Mutex::default(),
@@ -131,24 +168,85 @@ impl Status {
 
     /// Where in its life the worker is.
     pub fn phase(&self) -> Phase {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner).0
+        self.stage.borrow().phase
     }
 
-    /// Whether executions are taken at this moment: the worker is running, and the database answers.
+    /// Completes when the worker has another phase than this one; gives it.
+    pub async fn left(&self, phase: Phase) -> Phase {
+        let mut stages = self.stage.subscribe();
+        // The sender lives as long as we do, so it can't fail.
+        stages.wait_for(|stage| stage.phase != phase).await.map_or(Phase::Stopped, |stage| stage.phase)
+    }
+
+    /// Whether executions are taken at this moment: the worker is running under its lease, the database answers, and no
+    /// dispatch loop hangs.
     pub fn is_ready(&self) -> bool {
-        self.phase() == Phase::Running && self.hears()
+        self.unready().is_none()
+    }
+
+    /// Why no executions are taken at this moment, for people; `None` while they are.
+    pub fn unready(&self) -> Option<String> {
+        let Stage { phase, why, .. } = self.stage.borrow().clone();
+        if phase != Phase::Running {
+            let phase = format!("{phase:?}").to_lowercase();
+            return Some(why.map_or_else(|| phase.clone(), |why| format!("{phase}: {why}")));
+        }
+        let lease = lock(&self.lease).as_ref().is_none_or(Fence::is_open);
+        if !lease {
+            return Some("running, but the lease has ended".into());
+        }
+        if let Some(trouble) = self.trouble() {
+            return Some(format!("running, but {trouble}"));
+        }
+        self.silent().first().map(|silence| format!("running, but the {silence}"))
+    }
+
+    /// Loops without which the worker does nothing, and which have been silent for longer than an overloaded machine could
+    /// explain. Empty while the process is well; a database that is away makes none of them silent.
+    pub fn silent(&self) -> Vec<Silence> {
+        self.heartbeats.silent(heartbeat::LIMIT)
+    }
+
+    /// As [`Status::silent`], by a stricter limit if this one is.
+    pub fn silent_for(&self, limit: Duration) -> Vec<Silence> {
+        self.heartbeats.silent(limit.min(heartbeat::LIMIT))
+    }
+
+    pub(super) fn heartbeats(&self) -> &Heartbeats {
+        &self.heartbeats
+    }
+
+    /// The lease under which the work goes on.
+    pub(super) fn under(&self, lease: Fence) {
+        *lock(&self.lease) = Some(lease);
+    }
+
+    pub(super) fn queues_seen(&self, queues: Vec<QueueFigures>) {
+        *lock(&self.queues) = queues;
+    }
+
+    /// What keeps the database from being used.
+    fn trouble(&self) -> Option<String> {
+        match *lock(&self.database) {
+            Contact::Heard(at) if at.elapsed() < SILENCE => None,
+            Contact::Heard(at) => Some(format!(
+                "the database is away: nothing heard for {}",
+                humantime::format_duration(whole(at.elapsed()))
+            )),
+            Contact::Away(at) => {
+                let length = humantime::format_duration(whole(at.elapsed()));
+                Some(format!("the database is away for {length}: {}", lock(&self.trouble)))
+            }
+        }
     }
 
     fn hears(&self) -> bool {
-        match *self.database.lock().unwrap_or_else(PoisonError::into_inner) {
-            Contact::Heard(at) => at.elapsed() < SILENCE,
-            Contact::Away(_) => false,
-        }
+        self.trouble().is_none()
     }
 
     /// The database has answered.
     pub(super) fn database_answers(&self) {
-        let contact = &mut *self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let contact = &mut *lock(&self.database);
         if let Contact::Away(since) = *contact {
             tracing::info!(away = %humantime::format_duration(whole(since.elapsed())), "the database is back");
         }
@@ -157,24 +255,41 @@ impl Status {
 
     /// The database can't be used.
     pub(super) fn database_fails(&self, error: &dyn std::fmt::Display) {
-        let contact = &mut *self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let contact = &mut *lock(&self.database);
         if let Contact::Heard(_) = contact {
             tracing::warn!(%error, "the database is away; the worker waits for it and isn't ready meanwhile");
             *contact = Contact::Away(Instant::now());
         }
+        *lock(&self.trouble) = error.to_string();
     }
 
     pub(super) fn enter(&self, phase: Phase) {
-        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = (phase, jiff::Timestamp::now());
+        self.enter_because(phase, None);
+    }
+
+    /// Enter a phase, or say more of it. Who drains does nothing else until it stops.
+    pub(super) fn enter_because(&self, phase: Phase, why: Option<String>) {
+        self.stage.send_if_modified(|stage| {
+            let over = stage.phase == Phase::Stopped || (stage.phase == Phase::Draining && phase != Phase::Stopped);
+            if over && stage.phase != phase {
+                return false;
+            }
+            if stage.phase != phase {
+                *stage = Stage { phase, since: jiff::Timestamp::now(), why };
+                return true;
+            }
+            stage.why = why;
+            false
+        });
     }
 
     pub(super) fn connected(&self, pooler: Pooling) {
-        *self.pooler.lock().unwrap_or_else(PoisonError::into_inner) = Some(pooler);
+        *lock(&self.pooler) = Some(pooler);
     }
 
     /// These queues are paused now, and no others.
     pub(super) fn paused(&self, queues: Vec<String>) {
-        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = queues;
+        *lock(&self.paused) = queues;
     }
 
     pub(super) fn count(&self, what: Count, by: u64) {
@@ -196,15 +311,16 @@ impl Status {
 
     /// The figures now.
     pub fn snapshot(&self) -> Snapshot {
-        let (phase, since) = *self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        let Stage { phase, since, .. } = self.stage.borrow().clone();
         Snapshot {
             version: env!("CARGO_PKG_VERSION"),
             worker: self.worker.clone(),
             queue: self.queue.clone(),
-            pooler: *self.pooler.lock().unwrap_or_else(PoisonError::into_inner),
-            paused: self.paused.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            pooler: *lock(&self.pooler),
+            paused: lock(&self.paused).clone(),
             phase,
             since: since.to_string(),
+            unready: self.unready(),
             database: if self.hears() { "answers" } else { "away" },
             running: self.running.load(Relaxed),
             waiting: self.waiting.load(Relaxed),
@@ -214,11 +330,68 @@ impl Status {
             handed_back: self.handed_back.load(Relaxed),
             lost: self.lost.load(Relaxed),
             recovered: self.recovered.load(Relaxed),
+            queues: lock(&self.queues).clone(),
         }
     }
+}
+
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Without the fractions of a second, which nobody wants to read.
 fn whole(duration: Duration) -> Duration {
     Duration::from_secs(duration.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    };
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn readiness_falls_for_each_reason_and_says_which() {
+        let status = Status::new("w1", "flows");
+        status.enter_because(Phase::Starting, Some("acquiring a lease".into()));
+        assert_eq!(status.unready().as_deref(), Some("starting: acquiring a lease"));
+        let open = Arc::new(AtomicBool::new(true));
+        let lease = open.clone();
+        status.under(Fence::new(move || lease.load(SeqCst)));
+        status.enter(Phase::Running);
+        assert!(status.is_ready());
+
+        open.store(false, SeqCst);
+        assert_eq!(status.unready().as_deref(), Some("running, but the lease has ended"));
+        open.store(true, SeqCst);
+
+        status.database_fails(&"no route");
+        assert_eq!(status.unready().as_deref(), Some("running, but the database is away for 0s: no route"));
+        status.database_answers();
+        assert!(status.is_ready());
+
+        let _silent = status.heartbeats().begin("dispatch loop");
+        tokio::time::advance(heartbeat::LIMIT + Duration::from_secs(1)).await;
+        let why = status.unready().unwrap();
+        assert!(why.starts_with("running, but the dispatch loop has been silent since "), "{why}");
+        assert_eq!(status.silent().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_drains_does_nothing_else_until_it_stops() {
+        let status = Status::new("w1", "flows");
+        status.enter(Phase::Running);
+        assert_eq!(status.left(Phase::Starting).await, Phase::Running);
+        status.enter_because(Phase::Draining, Some("told to end".into()));
+        status.enter(Phase::Running);
+        status.enter_because(Phase::Suspended, Some("the lease was lost".into()));
+        assert_eq!(status.snapshot().unready.as_deref(), Some("draining: told to end"));
+        status.enter(Phase::Stopped);
+        assert_eq!(status.left(Phase::Draining).await, Phase::Stopped);
+        status.enter(Phase::Draining);
+        assert_eq!(status.phase(), Phase::Stopped);
+    }
 }

@@ -7,7 +7,7 @@ use std::{process::ExitStatus, process::Stdio, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     process::{Child, Command},
     sync::watch,
 };
@@ -74,12 +74,24 @@ impl WorkerProcess {
         WorkerProcess::launch(command, id, settings)
     }
 
+    /// Start a worker by this configuration file, which may change later, with the command as the test wants it.
+    pub fn by_file(url: &str, id: &str, file: &std::path::Path, change: impl FnOnce(&mut Command)) -> WorkerProcess {
+        let mut command = program(url);
+        command.arg("run").arg("--config").arg(file).env("FIREFLOW__WORKER__ID", id);
+        change(&mut command);
+        WorkerProcess::follow(command)
+    }
+
     fn launch(mut command: Command, id: &str, settings: &[(&str, &str)]) -> WorkerProcess {
         command.env("FIREFLOW__WORKER__ID", id).env("FIREFLOW__ADMIN__ENABLED", "false");
         command.env("FIREFLOW__LOG__LEVEL", "debug");
         for (key, value) in settings {
             command.env(format!("FIREFLOW__{}", key.replace('.', "__").to_ascii_uppercase()), value);
         }
+        WorkerProcess::follow(command)
+    }
+
+    fn follow(mut command: Command) -> WorkerProcess {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
         let (sender, log) = watch::channel(String::new());
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -92,6 +104,34 @@ impl WorkerProcess {
             }
         });
         WorkerProcess { child, log }
+    }
+
+    /// What its admin listener answers: the code, and the whole answer.
+    pub async fn ask(&self, path: &str) -> (u16, String) {
+        self.says("address=").await;
+        let log = self.log();
+        let address = log.split("address=").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+        let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
+    }
+
+    /// Ask until the answer has this code; the answer.
+    pub async fn until_answer(&self, path: &str, code: u16) -> String {
+        let asked = async {
+            loop {
+                let (found, answer) = self.ask(path).await;
+                if found == code {
+                    return answer;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let answer = tokio::time::timeout(PATIENCE, asked).await;
+        answer.unwrap_or_else(|_| panic!("{path} never answers {code}:\n{}", self.log()))
     }
 
     /// Wait until the log holds this text.

@@ -15,7 +15,7 @@ mod tls;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
 use reqwest::header::HeaderMap;
@@ -52,31 +52,36 @@ pub struct Request {
     pub secret_in_body: Option<String>,
 }
 
-/// The way out. Clones share their connections.
+/// The way out. Clones are the same: they share their connections, and change together.
 #[derive(Clone, Default)]
-pub struct Outbound(Arc<Inner>);
+pub struct Outbound(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    secrets: Secrets,
+    now: RwLock<Arc<Inner>>,
+}
 
 struct Inner {
     settings: Settings,
     policy: Arc<Policy>,
-    secrets: Secrets,
     /// Made when it is first needed: that takes a while, and many runs need none.
     tls: OnceLock<Result<rustls::ClientConfig, SetupError>>,
     /// By port: the library doesn't tell its resolver to which port a name's addresses belong.
     clients: Mutex<HashMap<u16, Client>>,
 }
 
-/// All defaults, and no secrets.
+/// All defaults.
 impl Default for Inner {
     fn default() -> Inner {
-        Inner::new(&Settings::default(), Secrets::default())
+        Inner::new(&Settings::default())
     }
 }
 
 impl Inner {
-    fn new(settings: &Settings, secrets: Secrets) -> Inner {
+    fn new(settings: &Settings) -> Inner {
         let policy = Arc::new(Policy::new(settings));
-        Inner { settings: settings.clone(), policy, secrets, tls: OnceLock::new(), clients: Mutex::default() }
+        Inner { settings: settings.clone(), policy, tls: OnceLock::new(), clients: Mutex::default() }
     }
 
     fn tls(&self) -> Result<&rustls::ClientConfig, SetupError> {
@@ -91,9 +96,30 @@ impl Outbound {
     /// # Errors
     /// The certificates or the proxy can't be used.
     pub fn new(settings: &Settings, secrets: Secrets) -> Result<Outbound, SetupError> {
-        let outbound = Outbound(Arc::new(Inner::new(settings, secrets)));
-        outbound.client(443)?;
+        let outbound = Outbound::with_defaults(secrets);
+        outbound.change(settings)?;
         Ok(outbound)
+    }
+
+    /// As the defaults say, until it is [changed](Outbound::change).
+    pub fn with_defaults(secrets: Secrets) -> Outbound {
+        Outbound(Arc::new(Shared { secrets, now: RwLock::default() }))
+    }
+
+    /// From now on as these settings say, with new connections. Requests under way end as they began. Reads the system's
+    /// certificates, which takes a while.
+    ///
+    /// # Errors
+    /// The certificates or the proxy can't be used; then nothing has changed.
+    pub fn change(&self, settings: &Settings) -> Result<(), SetupError> {
+        let next = Inner::new(settings);
+        next.client(443)?;
+        *self.0.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        Ok(())
+    }
+
+    fn now(&self) -> Arc<Inner> {
+        self.0.now.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What flows may refer to.
@@ -108,7 +134,7 @@ impl Outbound {
     /// The system's certificates can't be used.
     pub async fn prepare(&self) -> Result<(), OutboundError> {
         self.0.secrets.refresh().await;
-        self.0.tls()?;
+        self.now().tls()?;
         Ok(())
     }
 
@@ -122,7 +148,8 @@ impl Outbound {
     }
 
     async fn send_and_follow(&self, request: Request) -> Result<Reply, OutboundError> {
-        let settings = &self.0.settings;
+        let now = self.now();
+        let settings = &now.settings;
         let limit = settings.max_request.as_u64();
         if let Some(size) = request.body.as_ref().map(Bytes::len).filter(|size| *size as u64 > limit) {
             return Err(OutboundError::RequestTooLarge { size, limit });
@@ -135,7 +162,7 @@ impl Outbound {
         };
         let mut request = request;
         for _ in 0..=settings.max_redirects {
-            let reply = self.send_once(&request, limits).await?;
+            let reply = now.send_once(&request, limits, &self.0.secrets).await?;
             match redirect::follow(&request, reply.status(), reply.headers(), settings.allow_downgrade)? {
                 Some(next) => request = next,
                 None => return Ok(reply),
@@ -143,16 +170,18 @@ impl Outbound {
         }
         Err(OutboundError::Redirects { host: host_of(&request.url), limit: settings.max_redirects })
     }
+}
 
-    async fn send_once(&self, request: &Request, limits: Limits) -> Result<Reply, OutboundError> {
+impl Inner {
+    async fn send_once(&self, request: &Request, limits: Limits, secrets: &Secrets) -> Result<Reply, OutboundError> {
         let host = host_of(&request.url);
         let (Some(place), Some(port)) = (request.url.host(), request.url.port_or_known_default()) else {
             return Err(OutboundError::Request);
         };
         let refused = |rule| Refused { host: host.clone(), rule };
-        let standing = self.0.policy.host(&place, port).map_err(refused)?;
+        let standing = self.policy.host(&place, port).map_err(refused)?;
         // A proxy doesn't tell where a name leads, so that an address in `allow` is of no use for it.
-        if self.0.settings.proxy.is_some() && standing == Standing::ByAddress {
+        if self.settings.proxy.is_some() && standing == Standing::ByAddress {
             return Err(refused(Rule::NotAllowed).into());
         }
         let mut builder = self.client(port)?.request(request.method.clone(), request.url.clone());
@@ -161,14 +190,14 @@ impl Outbound {
             builder = builder.body(body.clone());
         }
         match timeout_at(limits.until, builder.send()).await {
-            Ok(Ok(response)) => Reply::new(response, host, limits, self.0.secrets.redactor()),
+            Ok(Ok(response)) => Reply::new(response, host, limits, secrets.redactor()),
             Ok(Err(error)) => Err(OutboundError::of(&error, &host)),
             Err(_) => Err(OutboundError::TimedOut { host, limit: limits.time }),
         }
     }
 
     fn client(&self, port: u16) -> Result<Client, SetupError> {
-        let mut clients = self.0.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&port) {
             return Ok(client.clone());
         }
@@ -181,8 +210,8 @@ impl Outbound {
     }
 
     fn make_client(&self, port: u16) -> Result<Client, SetupError> {
-        let settings = &self.0.settings;
-        let tls = self.0.tls()?.clone();
+        let settings = &self.settings;
+        let tls = self.tls()?.clone();
         let failed = |error: reqwest::Error| SetupError::Client(error.without_url().to_string());
         let headers = u32::try_from(settings.max_response_headers.as_u64()).unwrap_or(u32::MAX);
         let builder = Client::builder()
@@ -196,7 +225,7 @@ impl Outbound {
         let builder = match &settings.proxy {
             // Only the proxy is connected to, and it may be anywhere; it resolves the names.
             Some(proxy) => builder.proxy(reqwest::Proxy::all(proxy).map_err(failed)?),
-            None => builder.dns_resolver(Resolver { policy: self.0.policy.clone(), port }),
+            None => builder.dns_resolver(Resolver { policy: self.policy.clone(), port }),
         };
         builder.build().map_err(failed)
     }
@@ -204,7 +233,7 @@ impl Outbound {
 
 impl fmt::Debug for Outbound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Outbound").field(&self.0.settings).finish()
+        f.debug_tuple("Outbound").field(&self.now().settings).finish()
     }
 }
 

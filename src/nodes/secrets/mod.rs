@@ -71,17 +71,18 @@ pub enum Form {
 
 /// The secrets of a worker. Clones are the same.
 #[derive(Clone, Default)]
-pub struct Secrets(Option<Arc<Inner>>);
+pub struct Secrets(Arc<Inner>);
 
+#[derive(Default)]
 struct Inner {
-    folder: Option<PathBuf>,
-    hosts: BTreeMap<String, Vec<HostRule>>,
     redactor: Redactor,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
+    folder: Option<PathBuf>,
+    hosts: BTreeMap<String, Vec<HostRule>>,
     environment: BTreeMap<String, Held>,
     files: Files,
     former: VecDeque<(String, Arc<str>)>,
@@ -93,9 +94,14 @@ type Held = Result<Arc<str>, String>;
 impl Secrets {
     /// As the settings say, from these variables and the folder's files as they are now.
     pub fn new(settings: &Settings, environment: impl IntoIterator<Item = (String, String)>) -> Secrets {
-        if !settings.any() {
-            return Secrets(None);
-        }
+        let secrets = Secrets::default();
+        secrets.change(settings, environment);
+        secrets
+    }
+
+    /// From now on as these settings say. Values that are secrets no more are still taken out of what comes back: they may
+    /// be on their way.
+    pub fn change(&self, settings: &Settings, environment: impl IntoIterator<Item = (String, String)>) {
         let chosen = |name: &str| {
             is_name(name)
                 && !RESERVED.iter().any(|reserved| name.starts_with(reserved))
@@ -105,22 +111,36 @@ impl Secrets {
                 })
         };
         let environment = environment.into_iter().filter(|(name, _)| chosen(name));
-        let environment = environment.map(|(name, value)| (name, usable(value.as_bytes()))).collect();
-        let inner = Inner {
-            folder: settings.folder.clone(),
-            hosts: settings.hosts.clone(),
-            redactor: Redactor::default(),
-            state: Mutex::new(State { environment, ..State::default() }),
-        };
-        inner.learn();
-        inner.refresh(true);
-        Secrets(Some(Arc::new(inner)))
+        let environment: BTreeMap<String, Held> =
+            environment.map(|(name, value)| (name, usable(value.as_bytes()))).collect();
+        // Not under the lock: a slow folder holds up nobody who resolves.
+        let known = self.0.state().files.clone();
+        let files = settings.folder.as_deref().map(|folder| known.again(folder)).unwrap_or_default();
+        {
+            let mut state = self.0.state();
+            let before: Vec<_> = std::mem::replace(&mut state.environment, environment).into_iter().collect();
+            state.folder.clone_from(&settings.folder);
+            state.hosts.clone_from(&settings.hosts);
+            for (name, held) in before {
+                if let Ok(value) = held
+                    && state.environment.get(&name) != Some(&Ok(value.clone()))
+                {
+                    state.bury(name, value);
+                }
+            }
+            state.replace(files);
+        }
+        self.0.learn();
+        self.0.complain();
     }
 
     /// Look at the folder, and read what has changed in it.
     pub async fn refresh(&self) {
-        let Some(inner) = self.0.clone().filter(|inner| inner.folder.is_some()) else { return };
-        let looked = tokio::task::spawn_blocking(move || inner.refresh(false)).await;
+        if self.0.state().folder.is_none() {
+            return;
+        }
+        let inner = self.0.clone();
+        let looked = tokio::task::spawn_blocking(move || inner.refresh()).await;
         if let Err(error) = looked {
             tracing::error!(%error, "can't look at the folder of secrets");
         }
@@ -193,13 +213,12 @@ impl Secrets {
 
     /// What takes them out of what comes back.
     pub fn redactor(&self) -> Redactor {
-        self.0.as_ref().map(|inner| inner.redactor.clone()).unwrap_or_default()
+        self.0.redactor.clone()
     }
 
     fn value(&self, name: &str, to: &Url) -> Result<Arc<str>, SecretError> {
         let shown = || name.chars().take(128).collect::<String>();
-        let inner = self.0.as_ref().ok_or_else(|| SecretError::Unknown(shown()))?;
-        let state = inner.state();
+        let state = self.0.state();
         let held = match (state.files.get(name), state.environment.get(name), state.files.trouble()) {
             (Some(held), _, _) | (None, Some(held), _) => held,
             (None, None, None) => return Err(SecretError::Unknown(shown())),
@@ -207,7 +226,7 @@ impl Secrets {
                 return Err(SecretError::Unusable { name: shown(), why: format!("the folder can't be read: {why}") });
             }
         };
-        if let Some(rules) = inner.hosts.get(name)
+        if let Some(rules) = state.hosts.get(name)
             && !rules.iter().any(|rule| covers(rule, to))
         {
             let host = to.host_str().unwrap_or_default().to_owned();
@@ -241,31 +260,45 @@ fn usable(bytes: &[u8]) -> Held {
     text.map(Arc::from).ok_or_else(|| "it is no text".into())
 }
 
+impl State {
+    /// These are the folder's files now.
+    fn replace(&mut self, files: Files) {
+        let before = std::mem::replace(&mut self.files, files);
+        for (name, value) in before.values() {
+            if self.files.get(name) != Some(&Ok(value.clone())) {
+                self.bury(name.to_owned(), value.clone());
+            }
+        }
+    }
+
+    /// Remember a value that is a secret no more.
+    fn bury(&mut self, name: String, value: Arc<str>) {
+        self.former.push_back((name, value));
+        while self.former.len() > FORMER {
+            self.former.pop_front();
+        }
+    }
+}
+
 impl Inner {
-    /// Read what has changed in the folder. `first` also tells the log what can't be used.
-    fn refresh(&self, first: bool) {
-        let Some(folder) = &self.folder else {
-            return if first {
-                self.complain()
-            };
-        };
+    /// Read what has changed in the folder.
+    fn refresh(&self) {
         // Not under the lock: a slow folder holds up nobody who resolves.
-        let known = self.state().files.clone();
-        let found = known.again(folder);
-        if !first && found == known {
+        let (folder, known) = {
+            let state = self.state();
+            let Some(folder) = state.folder.clone() else { return };
+            (folder, state.files.clone())
+        };
+        let found = known.again(&folder);
+        if found == known {
             return;
         }
         {
             let mut state = self.state();
-            let replaced = std::mem::replace(&mut state.files, found);
-            for (name, value) in replaced.values() {
-                if state.files.get(name) != Some(&Ok(value.clone())) {
-                    state.former.push_back((name.to_owned(), value.clone()));
-                }
+            if state.folder.as_ref() != Some(&folder) {
+                return; // it was configured anew meanwhile
             }
-            while state.former.len() > FORMER {
-                state.former.pop_front();
-            }
+            state.replace(found);
         }
         self.learn();
         self.complain();

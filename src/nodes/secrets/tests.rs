@@ -142,3 +142,28 @@ fn all_together_are_limited() {
     assert!(resolve(&secrets, "secret://S19", HERE).unwrap_err().contains("together"));
     assert!(!format!("{secrets:?}").contains("S00"));
 }
+
+#[test]
+fn what_may_be_referred_to_changes_and_what_was_stays_hidden() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("FILE"), "value-in-file").unwrap();
+    let variables = [("OLD", "old-value-1"), ("NEW", "new-value-1")];
+    let variables = || variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let secrets = Secrets::default();
+    let (clone, redactor) = (secrets.clone(), secrets.redactor());
+    assert!(resolve(&clone, "secret://OLD", HERE).is_err());
+    let with_folder = format!("environment = [\"OLD\"]\nfolder = {:?}", folder.path());
+    secrets.change(&settings(&with_folder), variables());
+    assert_eq!(resolve(&clone, "secret://OLD secret://FILE", HERE).unwrap(), "old-value-1 value-in-file");
+    secrets.change(&settings("environment = [\"NEW\"]\n[hosts]\nNEW = [\"other.example\"]"), variables());
+    for name in ["OLD", "FILE"] {
+        let error = resolve(&clone, &format!("secret://{name}"), HERE).unwrap_err();
+        assert!(error.contains(&format!("no secret {name}")), "{error}");
+    }
+    assert!(resolve(&clone, "secret://NEW", HERE).unwrap_err().contains("may not be sent"));
+    assert_eq!(
+        redactor.text("old-value-1 value-in-file new-value-1"),
+        "[secret OLD] [secret FILE] [secret NEW]",
+        "by whoever has the redactor since before"
+    );
+}

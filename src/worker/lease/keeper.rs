@@ -22,7 +22,7 @@ use tokio_postgres::{Client, types::Type};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{Identity, running::Running},
+    super::{Identity, heartbeat::Heartbeat, running::Running},
     clock::{Answer, LeaseClock, Loss, Order, Refusal},
     moment::Moment,
 };
@@ -97,8 +97,15 @@ impl Until {
 }
 
 impl Keeper {
-    /// Keep a lease that was acquired by a question asked at `asked`. `running` is what runs under it.
-    pub(super) fn start(renewal: Renewal, asked: Moment, running: Running, on_stuck: OnStuck) -> io::Result<Keeper> {
+    /// Keep a lease that was acquired by a question asked at `asked`. `running` is what runs under it. The heartbeat ends when
+    /// the lease is over: whatever still goes on then shouldn't.
+    pub(super) fn start(
+        renewal: Renewal,
+        asked: Moment,
+        running: Running,
+        heartbeat: Heartbeat,
+        on_stuck: OnStuck,
+    ) -> io::Result<Keeper> {
         let clock = LeaseClock::new(renewal.lease, asked);
         let until = Until(Arc::default());
         until.set(clock.until());
@@ -112,6 +119,7 @@ impl Keeper {
             held,
             stop: stop.clone(),
             running,
+            heartbeat,
             on_stuck,
         };
         std::thread::Builder::new().name("lease".into()).spawn(move || runtime.block_on(task.run()))?;
@@ -164,6 +172,7 @@ struct Task {
     held: watch::Sender<Held>,
     stop: CancellationToken,
     running: Running,
+    heartbeat: Heartbeat,
     on_stuck: OnStuck,
 }
 
@@ -213,6 +222,7 @@ impl Task {
         let _ = self.held.send(Held::Lost(why.clone())); // nobody listens any more
         let by = self.clock.stopped_by().unwrap_or(Moment::LONG_AGO); // it is lost, so there is one
         while Moment::now() < by {
+            self.heartbeat.beat("giving the lease up");
             tokio::time::sleep(by.since(Moment::now()).min(LOOK)).await;
         }
         let executions = self.running.len();
@@ -229,6 +239,7 @@ impl Task {
         let mut open: VecDeque<AbortHandle> = VecDeque::new();
         let mut link: Option<Link> = None;
         loop {
+            self.heartbeat.beat("renewing");
             let pause = match self.clock.order(Moment::now()) {
                 Order::Stop(loss) => return loss,
                 Order::Wait(until) => until.since(Moment::now()).min(LOOK),

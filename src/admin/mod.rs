@@ -1,16 +1,23 @@
 //! The HTTP listener: health and status. On loopback by default; it tells nothing that is secret, and changes nothing.
 //!
 //! `/livez` never touches the database; `/readyz` is 200 while the worker takes executions, and so not while
-//! the database is away; `/status` is JSON.
+//! the database is away; `/status` is JSON; `/metrics` is text for Prometheus.
 
 use std::{net::SocketAddr, sync::Arc};
 
-use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config,
+    metrics::Format,
     worker::{Phase, Snapshot, Status},
 };
 
@@ -74,6 +81,7 @@ pub fn router(status: Arc<Status>) -> Router {
     Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
         .route("/status", get(async |State(status): State<Arc<Status>>| Json::<Snapshot>(status.snapshot())))
         .with_state(status)
 }
@@ -85,4 +93,11 @@ async fn ready(State(status): State<Arc<Status>>) -> (StatusCode, String) {
     }
     let code = if phase == Phase::Running { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, format!("{phase:?}\n").to_lowercase())
+}
+
+async fn metrics(State(status): State<Arc<Status>>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = Format::accepted(accept);
+    let text = status.metrics_text(format).await;
+    ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
 }

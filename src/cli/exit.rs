@@ -75,6 +75,7 @@ fn code(error: &anyhow::Error) -> u8 {
         }
         match cause.downcast_ref::<StartError>() {
             Some(StartError::Connect(_)) => return UNAVAILABLE,
+            Some(StartError::Trace(_)) => return CONFIGURATION,
             Some(StartError::Lease(LeaseError::Held { .. })) => return HELD,
             _ => {}
         }

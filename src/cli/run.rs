@@ -24,7 +24,7 @@ impl Run {
         flags.extend(self.worker_id.map(|id| ("worker.id", id)));
         flags.extend(self.queue.map(|name| ("queue.name", name)));
         let settings = global.settings(flags)?;
-        logs::start(&settings.log);
+        let _log = logs::start(&settings.log);
         let listener = settings.admin.clone();
         let worker = Worker::new(settings).on_stuck(exit::stuck);
         logs::without_secrets(worker.redactor());

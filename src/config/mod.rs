@@ -11,6 +11,7 @@ mod outbound;
 mod queues;
 mod rate;
 mod secrets;
+mod trace;
 mod validate;
 
 use std::{net::SocketAddr, time::Duration};
@@ -22,6 +23,7 @@ pub use layers::{Overrides, Sources, load, load_text};
 pub use outbound::{HostRule, Hosts, NoHostRule, Outbound};
 pub use queues::Queues;
 pub use secrets::Secrets;
+pub use trace::Trace;
 
 /// All settings of a worker.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -45,6 +47,8 @@ pub struct Settings {
     pub admin: Admin,
     /// Log lines.
     pub log: Log,
+    /// Traces of executions.
+    pub trace: Trace,
 }
 
 /// `[database]`
@@ -311,6 +315,8 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+    /// Entries of the system's journal, with their fields.
+    Journald,
 }
 
 /// `[log]`

@@ -117,6 +117,13 @@ impl Slots {
         }
     }
 
+    /// How many there may be at once, how many are taken, and who waits for one.
+    pub fn usage(&self) -> (u32, u32, usize) {
+        let room = self.lock();
+        let lane = &room.lanes[self.lane];
+        (lane.limit.min(room.total), lane.taken, lane.waiters.len())
+    }
+
     /// Wait for a free slot, and take with it all others that are free for this queue at that moment.
     pub async fn take_free(&self) -> Vec<Slot> {
         let first = self.take().await;

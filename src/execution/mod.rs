@@ -9,6 +9,7 @@ mod executor;
 mod failure;
 mod flows;
 mod gather;
+mod nodes;
 mod patience;
 mod store;
 mod task;

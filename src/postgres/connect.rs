@@ -99,7 +99,7 @@ pub fn pool(settings: &Settings) -> Result<Pool, Error> {
         why: error.to_string(),
         transient: false,
     })?;
-    Ok(Pool::new(pool, settings.pooling))
+    Ok(Pool::new(pool, settings.pooling, settings.metrics.clone()))
 }
 
 /// One connection outside the pool, with its driver still to be run and its session not yet set up by
@@ -130,5 +130,5 @@ fn prepare(settings: &Settings) -> Result<(Config, Dial), Error> {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
     let tls = tls::connector(&settings.url.verify)?;
-    Ok((config, Dial::new(tls, settings.answer_limit())))
+    Ok((config, Dial::new(tls, settings.answer_limit(), settings.metrics.clone())))
 }

@@ -20,6 +20,7 @@ use tokio_postgres::{Client, Config, Connection, Error, NoTls, SimpleQueryMessag
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::watched::Watched;
+use crate::metrics::Connections;
 
 /// The driver's half of a connection; it must be polled for anything to happen.
 pub type Driver = Connection<Watched, <MakeRustlsConnect as MakeTlsConnect<Watched>>::Stream>;
@@ -38,12 +39,13 @@ pub(super) struct Dial {
     answer_limit: Option<Duration>,
     /// With a host in front that swallows what is sent to it, each connection would take its time limit first.
     last: Arc<AtomicUsize>,
+    metrics: Arc<Connections>,
 }
 
 impl Dial {
     /// With this TLS, and this limit for an answer.
-    pub fn new(tls: MakeRustlsConnect, answer_limit: Option<Duration>) -> Dial {
-        Dial { tls, answer_limit, last: Arc::default() }
+    pub fn new(tls: MakeRustlsConnect, answer_limit: Option<Duration>, metrics: Arc<Connections>) -> Dial {
+        Dial { tls, answer_limit, last: Arc::default(), metrics }
     }
 
     /// The longest time that a connection can take: the limit for each host, and some for the session.
@@ -69,6 +71,7 @@ impl Dial {
             let error = match attempt {
                 Ok(Ok(connection)) => {
                     self.last.store(index, Relaxed);
+                    self.metrics.opened.increment();
                     return Ok(connection);
                 }
                 Ok(Err(error)) => error,
@@ -78,6 +81,7 @@ impl Dial {
                 told = Some(error);
             }
         }
+        self.metrics.failed.increment();
         match told {
             Some(error) => Err(error),
             None => Err(failure(config, &io::Error::other("no host")).await), // there is a turn at least

@@ -1,11 +1,12 @@
 //! The databases of a worker: connections, and the schemas in them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio_postgres::Client;
 
 use crate::{
     config::Settings,
+    metrics::{Label as _, Metrics, Purpose},
     postgres::{self, Pool, Pooling},
     sysdb::{
         SystemDatabase,
@@ -109,6 +110,14 @@ impl Database {
     /// # Errors
     /// [`ConnectError`], which says what to check.
     pub async fn connect(settings: &Settings) -> Result<Database, ConnectError> {
+        Database::counted(settings, &Arc::default()).await
+    }
+
+    /// As [`Database::connect`], with everything counted here.
+    ///
+    /// # Errors
+    /// As [`Database::connect`].
+    pub(super) async fn counted(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Database, ConnectError> {
         let Settings { database, .. } = settings;
         let announce = settings.queue.iter().any(|queue| queue.notify_trigger);
         let to = |url: &str| {
@@ -127,17 +136,20 @@ impl Database {
         let prefix = database.table_prefix.parse()?;
         let mut settings = to(&database.url)?;
         settings.pooling = database.pooler.resolve(&settings).await?;
-        let alone = postgres::Settings { pool_size: 1, ..settings.clone() };
+        settings.metrics = metrics.connections.of(Purpose::Work).clone();
+        let registry = metrics.connections.of(Purpose::Registry).clone();
+        let alone = postgres::Settings { pool_size: 1, metrics: registry, ..settings.clone() };
         let (pool, lease) = tokio::try_join!(postgres::connect(&settings), postgres::connect(&alone))?;
         let flows = match &database.flows_url {
             Some(url) => {
                 let mut settings = to(url)?;
                 settings.pooling = database.pooler.resolve(&settings).await?;
+                settings.metrics = metrics.connections.of(Purpose::Flows).clone();
                 postgres::connect(&settings).await?
             }
             None => pool.clone(),
         };
-        let sysdb = SystemDatabase::new(pool.clone(), schema.clone());
+        let sysdb = SystemDatabase::new(pool.clone(), schema.clone()).counted(metrics.clone());
         Ok(Database {
             pool,
             flows,
@@ -278,6 +290,20 @@ impl Database {
         for pool in [&self.pool, &self.flows, &self.lease] {
             pool.forget_connections();
         }
+    }
+
+    /// The pools, by what for.
+    pub(super) fn pools(&self) -> Vec<(&'static str, Pool)> {
+        let mut pools = vec![(Purpose::Work, &self.pool), (Purpose::Registry, &self.lease)];
+        if self.separate_flows {
+            pools.push((Purpose::Flows, &self.flows));
+        }
+        pools.into_iter().map(|(purpose, pool)| (purpose.text(), pool.clone())).collect()
+    }
+
+    /// How a connection of its own is made, counted as for this.
+    pub(super) fn settings_for(&self, metrics: &Metrics, purpose: Purpose) -> postgres::Settings {
+        postgres::Settings { metrics: metrics.connections.of(purpose).clone(), ..self.settings.clone() }
     }
 
     fn parts(&self) -> Vec<(&Pool, app::Part)> {

@@ -14,6 +14,7 @@ use super::{
     lookout::{Lane, Lookout, Work},
     partitions::Partitions,
     recovery::Recovery,
+    report,
     running::Running,
     status::Count,
     suspects::Suspects,
@@ -23,6 +24,7 @@ use crate::{
     durable::{Family, MailRoom, Slots, Stop},
     execution::{ExecutionStore, Executor, FlowStore, Limits},
     failpoint::failpoint,
+    metrics::Purpose,
     nodes::{
         Registry,
         outbound::{Outbound, SetupError},
@@ -32,6 +34,7 @@ use crate::{
     sysdb::{
         self, Accounts, ClaimScope, Notifier, Predecessor, Standing, Suspicion, SysdbError, SystemDatabase, Writer,
     },
+    trace::{self, Tracer},
     wire::Format,
 };
 
@@ -61,6 +64,9 @@ pub enum StartError {
     /// The HTTP client of the nodes can't be made.
     #[error(transparent)]
     Outbound(#[from] SetupError),
+    /// Traces can't be sent.
+    #[error(transparent)]
+    Trace(#[from] trace::SetupError),
 }
 
 impl StartError {
@@ -70,7 +76,9 @@ impl StartError {
             StartError::Connect(error) => error.is_transient(),
             StartError::Schema(error) => error.is_transient(),
             StartError::Lease(LeaseError::Database(error)) | StartError::Database(error) => error.is_transient(),
-            StartError::Lease(LeaseError::Held { .. } | LeaseError::Thread(_)) | StartError::Outbound(_) => false,
+            StartError::Lease(LeaseError::Held { .. } | LeaseError::Thread(_))
+            | StartError::Outbound(_)
+            | StartError::Trace(_) => false,
         }
     }
 }
@@ -87,18 +95,22 @@ pub(super) async fn run(
     on_stuck: OnStuck,
 ) -> Result<(), StartError> {
     let identity = Identity::of_this_process(settings.worker.id.as_deref());
+    let tracer = Tracer::start(&settings.trace, &identity.id, secrets.redactor(), status.metrics())?;
     // It reads the system's certificates, meanwhile.
     let allowed = settings.outbound.clone();
     let outbound = tokio::task::spawn_blocking(move || Outbound::new(&allowed, secrets));
     let outbound = async { outbound.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) };
     let (outbound, database) =
-        tokio::try_join!(async { outbound.await.map_err(StartError::from) }, open(&settings, &shutdown))?;
+        tokio::try_join!(async { outbound.await.map_err(StartError::from) }, open(&settings, &status, &shutdown))?;
     let Some(database) = database else { return Ok(()) };
     status.connected(database.pooling());
+    status.monitor().connected(database.pools());
     if let Some(pooled) = database.pooled() {
         tracing::warn!("{pooled}");
     }
-    serve(&settings, &identity, &database, &outbound, &status, &shutdown, &on_stuck).await?;
+    let served = serve(&settings, &identity, &database, (&outbound, &tracer), &status, &shutdown, &on_stuck).await;
+    tracer.stop(settings.trace.timeout).await;
+    served?;
     status.enter(Phase::Stopped);
     tracing::info!("stopped");
     Ok(())
@@ -106,13 +118,13 @@ pub(super) async fn run(
 
 /// Connect, check or create the schemas, register the version; waits for a database that can't be reached yet. `None`
 /// when the shutdown came first.
-async fn open(settings: &Settings, shutdown: &Shutdown) -> Result<Option<Database>, StartError> {
+async fn open(settings: &Settings, status: &Status, shutdown: &Shutdown) -> Result<Option<Database>, StartError> {
     let until = Instant::now() + settings.database.startup_wait;
     let mut pause = Duration::from_millis(100);
     let mut told = Telling::default();
     loop {
         let opened = async {
-            let database = Database::connect(settings).await?;
+            let database = Database::counted(settings, status.metrics()).await?;
             for made in database.ensure_schemas().await? {
                 tracing::info!(made, "created");
             }
@@ -145,7 +157,7 @@ async fn serve(
     settings: &Settings,
     identity: &Identity,
     database: &Database,
-    outbound: &Outbound,
+    (outbound, tracer): (&Outbound, &Tracer),
     status: &Arc<Status>,
     shutdown: &Shutdown,
     on_stuck: &OnStuck,
@@ -164,6 +176,7 @@ async fn serve(
             me: &me,
             suspects: &suspects,
             outbound,
+            tracer,
             status,
             shutdown,
             on_stuck,
@@ -253,6 +266,7 @@ struct Parts<'a> {
     me: &'a Identity,
     suspects: &'a Suspects,
     outbound: &'a Outbound,
+    tracer: &'a Tracer,
     status: &'a Arc<Status>,
     shutdown: &'a Shutdown,
     on_stuck: &'a OnStuck,
@@ -284,11 +298,14 @@ impl Parts<'_> {
         };
         let (predecessor, asked) = acquired?;
         let running = Running::default();
-        let keeper = leases.keep(&database.settings, me, asked, running.clone(), on_stuck.clone())?;
+        let connect = database.settings_for(status.metrics(), Purpose::Lease);
+        let metrics = status.metrics().clone();
+        let keeper = leases.keep(&connect, me, asked, running.clone(), on_stuck.clone(), metrics)?;
+        status.monitor().holds(Some(keeper.remaining()));
         let recovered = tokio::select! {
             recovered = recover(settings, database, me, &recovery, predecessor.as_ref(), before) => recovered.map(|()| true),
             reason = keeper.lost() => {
-                tracing::error!(reason, "lease lost");
+                report::LeaseLost { reason: &reason, executions: 0 }.tell(status);
                 Ok(false)
             }
             () = shutdown.draining() => Ok(false),
@@ -296,6 +313,7 @@ impl Parts<'_> {
         if let Ok(true) = recovered {
             self.work(&keeper, running).await;
         }
+        status.monitor().holds(None);
         keeper.stop().await;
         if shutdown.is_draining() || recovered.is_err() {
             failpoint!(LeaseReleasing);
@@ -327,7 +345,10 @@ impl Parts<'_> {
         services.spawn(notify);
         let (writer, writers) = Writer::several(writers(settings), &sysdb, &notifier);
         writers.into_iter().for_each(|writer| drop(services.spawn(writer.run(serving.clone()))));
-        let listener = postgres::Listener::new(database.settings.clone(), &[sysdb::MESSAGES, sysdb::QUEUES]);
+        let listener = postgres::Listener::new(
+            database.settings_for(status.metrics(), Purpose::Listen),
+            &[sysdb::MESSAGES, sysdb::QUEUES],
+        );
         let announcements = listener.subscribe();
         services.spawn(mail.clone().run(sysdb.clone(), listener.subscribe(), serving.clone()));
         // Through such a pooler nothing is ever heard. Whoever waits looks by himself, with or without a listener.
@@ -335,7 +356,7 @@ impl Parts<'_> {
             Pooling::None => drop(services.spawn(listener.run(serving.clone()))),
             Pooling::Transaction => drop(listener),
         }
-        let executor = executor(settings, database, &sysdb, outbound);
+        let executor = executor(settings, database, &sysdb, outbound, self.tracer);
         let versions = executor.versions.clone();
         let starter = Arc::new(Starter {
             sysdb: sysdb.clone(),
@@ -355,7 +376,10 @@ impl Parts<'_> {
         let total = settings.worker.concurrency.unwrap_or_else(|| settings.queue.worker_concurrency());
         let mut dispatch = JoinSet::new();
         let mut lanes = Vec::new();
-        for (queue, slots) in settings.queue.iter().zip(Slots::shared(total, &queues)) {
+        let slots = Slots::shared(total, &queues);
+        let by_queue = settings.queue.iter().map(|queue| queue.name.clone()).zip(slots.iter().cloned());
+        status.monitor().serves(by_queue.collect());
+        for (queue, slots) in settings.queue.iter().zip(slots) {
             let (limits, in_force) = QueueLimits::new(queue.clone(), slots.clone());
             let work = Work::default();
             lanes.push(Lane { limits, work: work.clone() });
@@ -389,6 +413,11 @@ impl Parts<'_> {
             database: database.clone(),
         };
         services.spawn(lookout.run(serving.clone()));
+        services.spawn({
+            let (status, sysdb, stop) = (status.clone(), sysdb.clone(), serving.clone());
+            let queues = settings.queue.iter().map(|queue| queue.name.clone()).collect();
+            async move { status.monitor().backlog.run(sysdb, queues, stop).await }
+        });
         status.database_answers();
         status.enter(Phase::Running);
         tracing::info!(queue = settings.queue.names(), "serving");
@@ -432,7 +461,7 @@ impl Parts<'_> {
         let lost = Stop::Lost(Some("PENDING, under a lost lease".into()));
         let executions = running.len();
         running.stop_all(&lost);
-        tracing::error!(reason, executions, "lease lost; everything that runs here stops, others may take it");
+        report::LeaseLost { reason, executions }.tell(self.status);
         let stop = async {
             loop {
                 running.stop_all(&lost); // again, for what was about to begin
@@ -551,7 +580,13 @@ fn accounts(settings: &Settings, database: &Database) -> Accounts {
     Accounts::new(&database.prefix, settings.recovery.max_crashes)
 }
 
-fn executor(settings: &Settings, database: &Database, sysdb: &SystemDatabase, outbound: &Outbound) -> Executor {
+fn executor(
+    settings: &Settings,
+    database: &Database,
+    sysdb: &SystemDatabase,
+    outbound: &Outbound,
+    tracer: &Tracer,
+) -> Executor {
     let prefix = &database.prefix;
     let registry = Arc::new(Registry::standard());
     let flows = FlowStore::new(database.flows.clone(), prefix, registry, settings.execution.flow_cache);
@@ -568,6 +603,7 @@ fn executor(settings: &Settings, database: &Database, sysdb: &SystemDatabase, ou
             start_timeout: settings.execution.start_timeout,
             max_input: settings.execution.max_input.as_u64(),
         },
+        tracer: tracer.clone(),
     }
 }
 

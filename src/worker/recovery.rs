@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    Identity,
+    Identity, report,
     running::Running,
     status::{Count, Status},
     suspects::Suspects,
@@ -23,6 +23,7 @@ use super::{
 use crate::{
     execution::WORKED,
     failpoint::failpoint,
+    metrics::ParkReason,
     sysdb::{Accounts, ClaimScope, Dead, Predecessor, Reconcile, Recovered, SysdbError, SystemDatabase},
 };
 
@@ -231,7 +232,7 @@ impl Recovery {
             tracing::warn!(executor, executions, at_work, "a worker died; its executions are back on the queue");
         }
         for (row, text) in taken.iter().filter_map(|row| Some((row, row.parked.as_ref()?))) {
-            tracing::error!(id = row.id, "execution parked as MAX_RECOVERY_ATTEMPTS_EXCEEDED: {text}");
+            report::Parked { execution: &row.id, why: text, reason: ParkReason::Crashes }.tell(&self.status);
         }
     }
 }

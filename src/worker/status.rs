@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -10,7 +10,11 @@ use std::{
 
 use serde::Serialize;
 
-use crate::postgres::Pooling;
+use super::monitor::Monitor;
+use crate::{
+    metrics::{self, Metrics},
+    postgres::Pooling,
+};
 
 /// Where in its life the worker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -26,6 +30,16 @@ pub enum Phase {
     Draining,
     /// Done.
     Stopped,
+}
+
+impl Phase {
+    /// The names of all.
+    pub(super) const NAMES: [&str; 5] = ["starting", "running", "suspended", "draining", "stopped"];
+
+    /// As it is shown.
+    pub fn name(self) -> &'static str {
+        Phase::NAMES[self as usize] // in the order of the declaration
+    }
 }
 
 /// A worker at work asks the database something every second. One that has heard nothing for so long isn't ready, whether
@@ -57,6 +71,7 @@ pub struct Status {
     handed_back: AtomicU64,
     lost: AtomicU64,
     recovered: AtomicU64,
+    monitor: Monitor,
 }
 
 /// [`Status`] at one moment.
@@ -122,7 +137,36 @@ impl Status {
             handed_back: AtomicU64::default(),
             lost: AtomicU64::default(),
             recovered: AtomicU64::default(),
+            monitor: Monitor::default(),
         }
+    }
+
+    /// The same, with these counters.
+    #[must_use]
+    pub fn counted(self, metrics: Arc<Metrics>) -> Status {
+        Status { monitor: Monitor::new(metrics), ..self }
+    }
+
+    /// What is shown to who scrapes metrics.
+    pub(super) fn monitor(&self) -> &Monitor {
+        &self.monitor
+    }
+
+    /// What is counted.
+    pub(super) fn metrics(&self) -> &Arc<Metrics> {
+        self.monitor.metrics()
+    }
+
+    /// All metrics as text, for a scrape. Waits for the database for a quarter of a second at most, and not at all while it
+    /// is away.
+    pub async fn metrics_text(&self, format: metrics::Format) -> String {
+        self.monitor.scrape(self, format).await
+    }
+
+    /// Since when it is in its phase, in seconds since 1970.
+    pub(super) fn since(&self) -> f64 {
+        let (_, since) = *self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        since.as_duration().as_secs_f64()
     }
 
     /// Where in its life the worker is.
@@ -156,6 +200,7 @@ impl Status {
         let contact = &mut *self.database.lock().unwrap_or_else(PoisonError::into_inner);
         if let Contact::Heard(_) = contact {
             tracing::warn!(%error, "the database is away; the worker waits for it and isn't ready meanwhile");
+            self.metrics().outages.increment();
             *contact = Contact::Away(Instant::now());
         }
     }

@@ -14,6 +14,8 @@
 //! | [`flow`], [`nodes`] | the flow engine and the node catalogue. No PostgreSQL, no DBOS |
 //! | [`postgres`] | pool, TLS, listener, and the embedded server for `dev` and the tests |
 //! | [`config`] | settings: defaults, layers (file, environment, flags), validation |
+//! | [`trace`] | a trace for each execution, sent to a collector |
+//! | [`metrics`] | what the worker counts and measures of itself, and its text for Prometheus |
 
 // Who sends SQL, and how: see clippy.toml.
 #![deny(clippy::disallowed_methods)]
@@ -28,9 +30,11 @@ pub mod failpoint;
 #[cfg(not(feature = "failpoints"))]
 mod failpoint;
 pub mod flow;
+pub mod metrics;
 pub mod nodes;
 pub mod postgres;
 mod service;
 pub mod sysdb;
+pub mod trace;
 pub mod wire;
 pub mod worker;

@@ -6,7 +6,7 @@
 mod support;
 
 use serde_json::Value as Json;
-use support::{TestServer, bench::Bench, client::QUEUE, flows::echo};
+use support::{TestServer, bench::Bench, client::QUEUE, flows::echo, scrape};
 
 /// Rows that wait, and rows that have ended.
 const FILL: &str = "
@@ -125,9 +125,13 @@ async fn claims_and_looks_ride_indexes_and_touch_no_more_rows_than_they_take() {
     sql.execute(FILL, &[&QUEUE]).await.unwrap();
     sql.batch_execute("VACUUM ANALYZE dbos.workflow_status").await.unwrap();
     explain(&bench).await;
-    let settings = [("queue.worker_concurrency", "20"), ("queue.polling_interval", "10ms"), ("log.level", "info")];
+    let mut settings = scrape::LISTENING.to_vec();
+    settings.extend([("queue.worker_concurrency", "20"), ("queue.polling_interval", "10ms"), ("log.level", "info")]);
     let began = std::time::Instant::now();
     let worker = bench.worker("planned", &settings).await;
+    let address = scrape::address(&worker).await;
+    let depth = format!("fireflow_queue_depth{{queue=\"{QUEUE}\"}}");
+    scrape::until(&address, |now| now.has(&depth)).await;
     let done = "SELECT count(*) / 1000 FROM dbos.workflow_status WHERE executor_id = 'planned' AND status = 'SUCCESS'";
     while sql.query_one(done, &[]).await.unwrap().get::<_, i64>(0) < 1 {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -163,4 +167,8 @@ async fn claims_and_looks_ride_indexes_and_touch_no_more_rows_than_they_take() {
     }
     assert!(appended >= 5000.0, "{appended} values in {} statements", appends.len());
     assert!(asked * 2.0 < appended, "{asked} questions for {appended} values");
+    // What is counted is counted by the index alone, up to its limit.
+    let backlogs = plans(&log, "AS oldest");
+    assert!(!backlogs.is_empty());
+    backlogs.iter().for_each(|plan| check(plan, 10_000.0));
 }

@@ -1,8 +1,9 @@
 //! The HTTP listener: health and status. On loopback by default; it tells nothing that is secret, and changes nothing.
 //!
-//! `listen.rs` opens and serves it, `auth.rs` says who may ask for what, and what it answers is in `probes.rs`.
+//! `listen.rs` opens and serves it, `auth.rs` says who may ask for what, and what it answers is in `probes.rs` and `figures.rs`.
 
 mod auth;
+mod figures;
 mod listen;
 mod probes;
 
@@ -71,5 +72,5 @@ impl Admin {
 
 /// What is answered.
 pub fn router(status: Arc<Status>) -> Router {
-    probes::routes().with_state(status)
+    probes::routes().merge(figures::routes()).with_state(status)
 }

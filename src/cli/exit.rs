@@ -87,6 +87,7 @@ fn code(error: &anyhow::Error) -> u8 {
         }
         match cause.downcast_ref::<StartError>() {
             Some(StartError::Connect(error)) => return connect(error.is_configuration()),
+            Some(StartError::Trace(_)) => return CONFIGURATION,
             Some(StartError::Lease(LeaseError::Held { .. })) => return HELD,
             _ => {}
         }

@@ -1,12 +1,23 @@
-//! Log lines on stderr.
+//! Log lines: text or JSON on stderr, or entries in the system's journal. What is logged can be changed while the program runs.
+//!
+//! Secrets are taken out at the last moment, in each of the forms. That is why the journal's protocol is spoken here
+//! (`journal.rs`) and not by a library: those send what they are given.
+
+mod fields;
+mod journal;
+mod lines;
+mod record;
 
 use std::{
-    io::{self, IsTerminal as _, Write},
+    io::{self, IsTerminal as _},
     sync::OnceLock,
 };
 
-use tracing_subscriber::{EnvFilter, Registry, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, Layer as _, Registry, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+};
 
+use self::{journal::Journal, lines::Lines, record::Structured};
 use crate::{
     config::{Log, LogFormat},
     nodes::secrets::Redactor,
@@ -18,7 +29,7 @@ use crate::{
 const QUIET: [&str; 6] =
     ["tokio_postgres=info", "h2=info", "hyper=info", "hyper_util=info", "reqwest=info", "deadpool.postgres=error"];
 
-/// What changes the level later.
+/// Changes what is logged. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Handle(reload::Handle<EnvFilter, Registry>);
 
@@ -26,44 +37,51 @@ pub(super) struct Handle(reload::Handle<EnvFilter, Registry>);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LevelError {
     /// It is none.
-    #[error("log.level \"{0}\": {1}")]
-    Unknown(String, tracing_subscriber::filter::ParseError),
-    /// This process logs in another way.
-    #[error("the log can't be changed: {0}")]
-    Log(#[from] reload::Error),
+    #[error("log.level \"{level}\": {why}; expected error, warn, info, debug, trace or directives")]
+    Unknown {
+        /// What was asked for.
+        level: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Somebody else's log is in use.
+    #[error("the log isn't this program's own: {0}")]
+    NotOurs(String),
 }
 
 impl Handle {
-    /// Log so much from now on: a level, or directives.
+    /// From now on, log what `level` says: a level, or directives as in `log.level`.
     ///
     /// # Errors
-    /// The level is none.
-    pub fn set_level(&self, level: &str) -> Result<(), LevelError> {
-        let filter = filter(level).map_err(|error| LevelError::Unknown(level.to_owned(), error))?;
-        Ok(self.0.reload(filter)?)
+    /// [`LevelError`]; then everything stays as it was.
+    pub(super) fn set_level(&self, level: &str) -> Result<(), LevelError> {
+        let filter =
+            filter(level).map_err(|error| LevelError::Unknown { level: level.to_owned(), why: error.to_string() })?;
+        self.0.reload(filter).map_err(|error| LevelError::NotOurs(error.to_string()))
     }
 }
 
-/// Begin to log. A second call does nothing, and what it gives changes nothing.
+/// Begin to log. A second call does nothing, and neither does its handle.
 pub(super) fn start(log: &Log) -> Handle {
-    let filter = filter(&log.level).unwrap_or_else(|_| EnvFilter::new("info")); // validated with the settings
-    let (filter, handle) = reload::Layer::new(filter);
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = tracing_subscriber::fmt::layer().with_writer(|| Lines).with_ansi(colour);
-    let subscriber = tracing_subscriber::registry().with(filter);
-    let _ = match log.format {
-        LogFormat::Text => subscriber.with(lines.with_target(false)).try_init(),
-        LogFormat::Json => subscriber.with(lines.json().flatten_event(true)).try_init(),
+    let level = filter(&log.level).unwrap_or_else(|_| EnvFilter::new("info")); // validated with the settings
+    let (level, handle) = reload::Layer::new(level);
+    let log_to_journal = lines::is_the_journal(&io::stderr());
+    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let text = || fmt::layer().with_target(false).with_ansi(colour);
+    let layer = match log.format {
+        // The journal has the time, and takes the level from the line's beginning.
+        LogFormat::Text if log_to_journal => text().without_time().with_writer(Lines::with_priorities()).boxed(),
+        LogFormat::Text => text().with_writer(Lines::plain()).boxed(),
+        LogFormat::Json => Structured::json().boxed(),
+        LogFormat::Journald => Structured::journal(Journal::open(journal::SOCKET)).boxed(),
     };
+    let _ = tracing_subscriber::registry().with(level).with(layer).try_init();
     Handle(handle)
 }
 
 fn filter(level: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
-    let mut filter = EnvFilter::try_new(level)?;
-    for quiet in QUIET.iter().filter_map(|directive| directive.parse().ok()) {
-        filter = filter.add_directive(quiet);
-    }
-    Ok(filter)
+    let quiet = QUIET.iter().filter_map(|directive| directive.parse().ok());
+    Ok(quiet.fold(EnvFilter::try_new(level)?, EnvFilter::add_directive))
 }
 
 /// What takes secrets out of lines, once it is known.
@@ -74,20 +92,60 @@ pub(super) fn without_secrets(redactor: Redactor) {
     let _ = REDACTOR.set(redactor);
 }
 
-/// Lines to stderr. Each comes in one piece. One that can't be written, to a full disk or a closed pipe, is lost without an
-/// error: the subscriber would complain of it on stderr, and that would panic in whatever task wrote the line.
-struct Lines;
+#[cfg(test)]
+mod tests {
+    use tracing_subscriber::fmt::MakeWriter;
 
-impl Write for Lines {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let _ = match REDACTOR.get() {
-            Some(redactor) => io::stderr().write_all(&redactor.bytes(line)),
-            None => io::stderr().write_all(line),
-        };
-        Ok(line.len())
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    impl MakeWriter<'_> for Kept {
+        type Writer = Kept;
+
+        fn make_writer(&self) -> Kept {
+            self.clone()
+        }
+    }
+
+    #[test]
+    fn the_level_changes_while_it_is_logged_and_a_bad_one_changes_nothing() {
+        let kept = Kept::default();
+        let (level, handle) = reload::Layer::new(filter("warn").unwrap());
+        let handle = Handle(handle);
+        let subscriber = tracing_subscriber::registry().with(level).with(fmt::layer().with_writer(kept.clone()));
+        let said = || String::from_utf8(std::mem::take(&mut *kept.0.lock().unwrap())).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            let say = || {
+                tracing::info!("one");
+                tracing::debug!(target: "tokio_postgres", "two");
+            };
+            say();
+            assert_eq!(said(), "");
+            handle.set_level("debug").unwrap();
+            say();
+            let text = said();
+            assert!(text.contains("one") && !text.contains("two"), "the driver tells parameters at debug: {text}");
+            let error = handle.set_level("fireflow=loud").unwrap_err().to_string();
+            assert!(error.contains("\"fireflow=loud\""), "{error}");
+            say();
+            assert!(said().contains("one"));
+            handle.set_level("error").unwrap();
+            say();
+            assert_eq!(said(), "");
+        });
+        let error = handle.set_level("info").unwrap_err();
+        assert!(matches!(error, LevelError::NotOurs(_)), "the subscriber is gone: {error}");
     }
 }

@@ -14,6 +14,7 @@ mod queues;
 mod rate;
 pub(crate) mod secret_file;
 mod secrets;
+mod trace;
 mod validate;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -26,6 +27,7 @@ pub use listen::Listen;
 pub use outbound::{HostRule, Hosts, NoHostRule, Outbound};
 pub use queues::Queues;
 pub use secrets::Secrets;
+pub use trace::Trace;
 
 /// All settings of a worker.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -49,6 +51,8 @@ pub struct Settings {
     pub admin: Admin,
     /// Log lines.
     pub log: Log,
+    /// Traces of executions.
+    pub trace: Trace,
 }
 
 /// `[database]`
@@ -333,6 +337,8 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+    /// Entries of the system's journal, with their fields.
+    Journald,
 }
 
 /// `[log]`

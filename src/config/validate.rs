@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Outbound, Problem, Queue, Secrets, Settings, Sources};
+use super::{Outbound, Problem, Queue, Secrets, Settings, Sources, Trace};
 
 /// Longest name that fits the `varchar(255)` columns of the system schema.
 const NAME_MAX: usize = 255;
@@ -10,7 +10,7 @@ const NAME_MAX: usize = 255;
 /// Everything that is wrong, in the order of the sections.
 pub(super) fn problems(settings: &Settings, sources: &Sources) -> Vec<Problem> {
     let mut check = Check { sources, found: Vec::new() };
-    let Settings { database, queue, worker, execution, recovery, outbound, secrets, admin, log } = settings;
+    let Settings { database, queue, worker, execution, recovery, outbound, secrets, admin, log, trace } = settings;
 
     let urls = [("database.url", Some(&database.url)), ("database.flows_url", database.flows_url.as_ref())];
     for (key, url) in urls.into_iter().filter_map(|(key, url)| Some((key, url?))) {
@@ -95,6 +95,7 @@ pub(super) fn problems(settings: &Settings, sources: &Sources) -> Vec<Problem> {
             format!("\"{}\": {error}; expected error, warn, info, debug, trace or directives", log.level),
         );
     }
+    check.trace(trace);
     check.found
 }
 
@@ -151,6 +152,21 @@ impl Check<'_> {
         self.range("outbound.max_request", outbound.max_request.as_u64(), 1024, GIB);
         self.range("outbound.max_response", outbound.max_response.as_u64(), 1024, GIB);
         self.range("outbound.max_response_headers", outbound.max_response_headers.as_u64(), 1024, 1 << 20);
+    }
+
+    fn trace(&mut self, trace: &Trace) {
+        if let Some(endpoint) = &trace.endpoint {
+            let url = url::Url::parse(endpoint).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+            // The URL may hold a token, so it isn't shown.
+            self.that(url.is_some(), "trace.endpoint", || {
+                "is no URL that starts with http:// or https://, such as \"http://127.0.0.1:4318\"".into()
+            });
+        }
+        self.that((0.0..=1.0).contains(&trace.sample_ratio), "trace.sample_ratio", || {
+            format!("{} is not allowed; 0 to 1", trace.sample_ratio)
+        });
+        self.name("trace.service_name", &trace.service_name);
+        self.duration("trace.timeout", trace.timeout, "100ms", "1m");
     }
 
     fn secrets(&mut self, secrets: &Secrets) {

@@ -1,15 +1,21 @@
 //! The context of one running workflow.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value as Json;
 
 use super::{Control, Family, Inbox, MailRoom, Slot, Stop};
 use crate::{
+    metrics,
     sysdb::{
         Append, ApplicationWrite, Checkpoint, ChildStart, CommitError, Consume, Finish, Message, Owner, Receive,
         StepRecord, WorkflowId, WorkflowView, Write, WriterHandle,
     },
+    trace::Trace,
     wire::{self, Format},
 };
 
@@ -65,9 +71,14 @@ pub struct Step {
     function_id: i32,
     name: String,
     started_at: i64,
+    began: Instant,
 }
 
 impl Step {
+    fn new(function_id: i32, name: &str) -> Step {
+        Step { function_id, name: name.into(), started_at: now_ms(), began: Instant::now() }
+    }
+
     fn record(self, output: Option<String>, error: Option<String>) -> StepRecord {
         StepRecord {
             function_id: self.function_id,
@@ -103,6 +114,9 @@ pub struct Workflow {
     next: i32,
     /// Goes with the next checkpoint: what would be checkpoints of their own, in their order.
     pending: Pending,
+    trace: Trace,
+    /// The step whose span the nodes belong to.
+    runs_nodes: &'static str,
 }
 
 impl Workflow {
@@ -117,7 +131,29 @@ impl Workflow {
         family: Family,
     ) -> Workflow {
         let history = history.into_iter().map(|step| (step.function_id, step)).collect();
-        Workflow { owner, writer, mail, family, control, slot, history, next: 0, pending: Pending::default() }
+        Workflow {
+            owner,
+            writer,
+            mail,
+            family,
+            control,
+            slot,
+            history,
+            next: 0,
+            pending: Pending::default(),
+            trace: Trace::default(),
+            runs_nodes: "",
+        }
+    }
+
+    /// From now on, steps are part of this trace; the nodes belong to the step of that name.
+    pub fn record_in(&mut self, trace: Trace, runs_nodes: &'static str) {
+        (self.trace, self.runs_nodes) = (trace, runs_nodes);
+    }
+
+    /// The trace that it is part of.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
     }
 
     /// Whose it is.
@@ -142,7 +178,7 @@ impl Workflow {
             return Err(DurableError::Stopped(self.control.cut_off().await));
         }
         let Some(step) = self.recorded(function_id, name)? else {
-            return Ok(Begun::Run(Step { function_id, name: name.into(), started_at: now_ms() }));
+            return Ok(Begun::Run(Step::new(function_id, name)));
         };
         Ok(Begun::Recorded(match (&step.error, &step.output) {
             (Some(error), _) => Err(format_of(function_id, step.serialization.as_deref(), error)?.decode_error(error)),
@@ -153,7 +189,7 @@ impl Workflow {
 
     /// Record a step with its value, and with it rows of the application's tables, together with the next checkpoint.
     pub fn complete_later(&mut self, step: Step, value: &Json, rows: Vec<ApplicationWrite>) {
-        let step = step.record(Some(value.to_string()), None);
+        let step = self.record(step, Some(value.to_string()), None);
         let mut writes = vec![Write::Step(step)];
         writes.extend(rows.into_iter().map(Write::Application));
         self.pending.push(writes);
@@ -170,7 +206,8 @@ impl Workflow {
     /// Record a step that failed, together with the next checkpoint.
     pub fn fail_later(&mut self, step: Step, failure: &wire::Failure) {
         let error = Format::Portable.encode_error(failure, self.owner.id.as_str());
-        self.pending.push(vec![Write::Step(step.record(None, Some(error)))]);
+        let step = self.record(step, None, Some(error));
+        self.pending.push(vec![Write::Step(step)]);
     }
 
     /// Append to a stream, recorded as a step of its own, and with it rows of the application's tables; together with the
@@ -188,7 +225,7 @@ impl Workflow {
             function_id: step.function_id,
             serialization: Some(PORTABLE),
         };
-        let mut writes = vec![Write::Step(step.record(None, None)), Write::Append(append)];
+        let mut writes = vec![Write::Step(self.record(step, None, None)), Write::Append(append)];
         writes.extend(rows.into_iter().map(Write::Application));
         self.pending.push(writes);
         Ok(())
@@ -226,9 +263,10 @@ impl Workflow {
             let Some(output) = &step.output else { return Ok(None) };
             return decode(function_id, step.serialization.as_deref(), output).map(Some);
         }
-        let started_at = now_ms();
+        let (started_at, began) = (now_ms(), Instant::now());
         let waiter = self.mail.enter(&self.owner.id, topic, true); // before the first look, so that nothing slips between
         if let Some(message) = self.try_receive(function_id, topic, started_at).await? {
+            self.measure("DBOS.recv", began, None);
             return message.map(Some);
         }
         let deadline = self.timer(function_id + 1, timeout).await?;
@@ -247,13 +285,14 @@ impl Workflow {
                 break Some(message?);
             }
             if timed_out {
-                let step = Step { function_id, name: "DBOS.recv".into(), started_at };
+                let step = Step { function_id, name: "DBOS.recv".into(), started_at, began };
                 let record = StepRecord { serialization: None, ..step.record(None, None) };
                 self.commit(vec![Write::Step(record)]).await?;
                 break None;
             }
         };
         drop(waiter);
+        self.measure("DBOS.recv", began, None);
         self.control.set_waiting(false);
         let control = self.control.clone();
         tokio::select! {
@@ -314,7 +353,7 @@ impl Workflow {
         for child in children {
             if let Begun::Run(step) = self.begin(name).await? {
                 let record =
-                    StepRecord { child: Some(child.id.clone()), serialization: None, ..step.record(None, None) };
+                    StepRecord { child: Some(child.id.clone()), serialization: None, ..self.record(step, None, None) };
                 writes.extend([Write::Step(record), Write::Start(child)]);
             }
         }
@@ -338,7 +377,7 @@ impl Workflow {
             Ok(value) => (Some(value.to_string()), None),
             Err(failure) => (None, Some(Format::Portable.encode_error(failure, self.owner.id.as_str()))),
         };
-        let record = StepRecord { child: Some(child.as_str().to_owned()), ..step.record(output, error) };
+        let record = StepRecord { child: Some(child.as_str().to_owned()), ..self.record(step, output, error) };
         self.commit(vec![Write::Step(record)]).await?;
         Ok(outcome)
     }
@@ -352,7 +391,7 @@ impl Workflow {
     ) -> Result<(), DurableError> {
         let number = last.as_ref().map(|step| step.function_id);
         let mut writes: Vec<Write> =
-            last.map(|step| Write::Step(step.record(Some("null".into()), None))).into_iter().collect();
+            last.map(|step| Write::Step(self.record(step, Some("null".into()), None))).into_iter().collect();
         writes.extend(rows.into_iter().map(Write::Application));
         writes.push(Write::Finish(finish));
         let ended = self.commit(writes).await;
@@ -380,9 +419,20 @@ impl Workflow {
             return Ok(value.as_f64().unwrap_or(0.0) as i64);
         }
         let deadline = now_ms().saturating_add(i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX));
-        let step = Step { function_id, name: "DBOS.sleep".into(), started_at: now_ms() };
+        let step = Step::new(function_id, "DBOS.sleep");
         self.commit(vec![Write::Step(step.record(Some(deadline.to_string()), None))]).await?;
         Ok(deadline)
+    }
+
+    /// A step that has its outcome.
+    fn record(&self, step: Step, output: Option<String>, error: Option<String>) -> StepRecord {
+        self.measure(&step.name, step.began, error.is_some().then_some("the step failed"));
+        step.record(output, error)
+    }
+
+    fn measure(&self, step: &str, began: Instant, error: Option<&str>) {
+        self.writer.metrics().steps.of(metrics::Step::named(step)).took(began.elapsed());
+        self.trace.step(step, began, error, step == self.runs_nodes);
     }
 
     async fn commit(&mut self, writes: Vec<Write>) -> Result<Option<Message>, DurableError> {
@@ -414,6 +464,8 @@ struct Pending {
     writes: Vec<Write>,
     /// Where each of them ends.
     ends: Vec<usize>,
+    /// When the oldest event among them came about, milliseconds since the epoch.
+    event: Option<i64>,
 }
 
 impl Pending {
@@ -433,6 +485,11 @@ impl Pending {
         let before = self.writes.len();
         self.writes.extend(later.writes);
         self.ends.extend(later.ends.into_iter().map(|end| before + end));
+        self.has_event(later.event);
+    }
+
+    fn has_event(&mut self, event: Option<i64>) {
+        self.event = self.event.into_iter().chain(event).min();
     }
 
     /// With these writes, which come last. Where the database refuses one of them, they go one after the other, up to the
@@ -445,6 +502,21 @@ impl Pending {
         control: &Control,
     ) -> Result<Option<Message>, DurableError> {
         self.push(writes);
+        let event = self.event;
+        let ended = self.commit_all(owner, writer, control).await;
+        if let (Ok(_), Some(event)) = (&ended, event) {
+            let delay = Duration::from_millis(u64::try_from(now_ms() - event).unwrap_or(0));
+            writer.metrics().writer.event_delay.took(delay);
+        }
+        ended
+    }
+
+    async fn commit_all(
+        self,
+        owner: &Owner,
+        writer: &WriterHandle,
+        control: &Control,
+    ) -> Result<Option<Message>, DurableError> {
         let writes = Arc::new(self.writes);
         let checkpoint = |writes: Arc<Vec<Write>>| Checkpoint { owner: owner.clone(), writes };
         match commit(writer, control, checkpoint(writes.clone())).await {
@@ -474,17 +546,20 @@ pub struct Appender {
 }
 
 impl Appender {
-    /// Append values in order; returns when they are durable, and with them what waited for it.
-    pub async fn append(&mut self, values: Vec<String>) -> Result<(), DurableError> {
+    /// Append values in order; returns when they are durable, and with them what waited for it. The oldest of them came about
+    /// at `since`, in milliseconds since the epoch.
+    pub async fn append(&mut self, values: Vec<String>, since: i64) -> Result<(), DurableError> {
         let write = self.write(values);
-        let pending = std::mem::take(&mut self.pending);
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.has_event(Some(since));
         pending.commit(vec![write], &self.owner, &self.writer, &self.control).await.map(drop)
     }
 
     /// Append values with the next checkpoint.
-    pub fn append_later(&mut self, values: Vec<String>) {
+    pub fn append_later(&mut self, values: Vec<String>, since: i64) {
         let write = self.write(values);
         self.pending.push(vec![write]);
+        self.pending.has_event(Some(since));
     }
 
     fn write(&self, values: Vec<String>) -> Write {

@@ -24,6 +24,7 @@ pub(super) async fn publish(
     appender: &mut Appender,
 ) -> Result<(), DurableError> {
     while let Some(first) = events.recv().await {
+        let since = first.timestamp;
         let mut bytes = 0;
         let mut values = Vec::new();
         let mut next = Ok(first);
@@ -34,9 +35,9 @@ pub(super) async fn publish(
             next = if bytes < BATCH_BYTES { events.try_recv() } else { Err(TryRecvError::Empty) };
         }
         if next.is_err_and(|error| error == TryRecvError::Disconnected) {
-            appender.append_later(values);
+            appender.append_later(values, since);
         } else {
-            appender.append(values).await?;
+            appender.append(values, since).await?;
         }
     }
     Ok(())

@@ -20,6 +20,7 @@ use super::{
     ExecutionRow, ExecutionStore, Failed, FlowStore, FlowVersions, StoredFlow, Task, children,
     commands::{Commands, Life},
     events,
+    nodes::Watch,
     patience::patiently,
 };
 use crate::{
@@ -28,10 +29,11 @@ use crate::{
     failpoint::failpoint,
     flow::{
         Creation, Event, Value,
-        engine::{self, Abort, Debugger, End, RunOptions},
+        engine::{self, Abort, Attendants, Debugger, End, RunOptions},
     },
     nodes::{ExecutionKeys, FlowEvent, RunContext, outbound::Outbound},
     sysdb::{ChildStart, Claimed, Finish, SysdbError, SystemDatabase, Taken, WorkflowId},
+    trace::{Begins, Tracer},
     wire::{Arguments, Failure, Format},
 };
 
@@ -39,6 +41,8 @@ use crate::{
 pub const START_TOPIC: &str = "START_SIGNAL";
 /// The step that the flow's run is. Once it is recorded, an execution only waits for its children, and ends.
 pub const WORKED: &str = "executeFlowAtomic";
+/// In a task, and among a row's attributes: the trace that an execution is a part of, as the W3C's Trace Context writes it.
+const TRACEPARENT: &str = "traceparent";
 /// Kind of failure of an execution that was stopped.
 const STOPPED: &str = "ExecutionStopped";
 /// Deepest tree of executions, unless the task allows more.
@@ -73,6 +77,8 @@ pub struct Executor {
     pub queues: Vec<String>,
     /// What an execution may take.
     pub limits: Limits,
+    /// Begins their traces.
+    pub tracer: Tracer,
 }
 
 /// How an execution ends without completing.
@@ -119,6 +125,32 @@ impl Executor {
     /// Run a claimed workflow to its end, and record the outcome in the form that its client reads.
     pub async fn execute(&self, claimed: &Claimed, workflow: &mut Workflow) -> Result<&'static str, Stop> {
         let task = self.task(claimed);
+        let given = task.as_ref().ok().and_then(|task| task.fields.get(TRACEPARENT)?.as_str());
+        let trace = self.tracer.begin(&Begins {
+            execution: claimed.owner.id.as_str(),
+            workflow: &claimed.name,
+            queue: &claimed.queue,
+            attempt: claimed.attempts,
+            // Both by the database's clock.
+            waited: Duration::from_millis(u64::try_from(claimed.owner.since - claimed.created_at).unwrap_or(0)),
+            traceparent: given.or(claimed.traceparent.as_deref()),
+        });
+        workflow.record_in(trace.clone(), WORKED);
+        let outcome = self.execute_task(claimed, task, workflow).await;
+        trace.end(match &outcome {
+            Ok(outcome) => outcome,
+            Err(Stop::HandBack) => "handed_back",
+            Err(_) => "lost",
+        });
+        outcome
+    }
+
+    async fn execute_task(
+        &self,
+        claimed: &Claimed,
+        task: Result<Task, Failed>,
+        workflow: &mut Workflow,
+    ) -> Result<&'static str, Stop> {
         // A fork has its source's task, and is an execution of its own.
         let named = task.as_ref().ok().and_then(|task| task.execution_id.clone());
         let named = named.filter(|_| claimed.forked_from.is_none());
@@ -181,6 +213,8 @@ impl Executor {
         workflow: &mut Workflow,
     ) -> Result<&'static str, Failed> {
         let Prepared { task, row, exists, flow } = self.prepare(id, task, workflow).await?;
+        tracing::Span::current().record("flow", row.flow_id.as_str());
+        workflow.trace().of_flow(&row.flow_id);
 
         let created = Event::execution_created(
             &flow.flow,
@@ -388,13 +422,15 @@ impl Executor {
             published
         };
         let debugger = if earlier.paused { Debugger::paused() } else { Debugger::new() };
-        let control = workflow.control().clone();
+        let (control, trace) = (workflow.control().clone(), workflow.trace().clone());
         let life = Life { workflow: &mut *workflow, step: &step, debugger: &debugger, paused: earlier.paused };
         let mut commands = Commands::new(self, &row.id, life);
         if options.debug || earlier.recovered {
             commands.look_first().await?; // others are found at the next announcement, or within a second
         }
-        let run = engine::run_debugged(&flow.flow, &options, context, inputs, sender, &abort, Some(&debugger));
+        let watch = Watch::new(self.sysdb.metrics(), &trace);
+        let attendants = Attendants { debugger: Some(&debugger), observer: Some(&watch) };
+        let run = engine::run_attended(&flow.flow, &options, context, inputs, sender, &abort, attendants);
         // The run first: if it ends without waiting for anything, its events go with its end.
         let mut work = Box::pin(async { tokio::join!(run, publish) });
         let mut refused = None;
@@ -412,6 +448,7 @@ impl Executor {
             }
         };
         drop(work);
+        watch.count(&flow.flow, &outcome);
         workflow.retire(appender);
         workflow.end_rest();
         if let Some(stop) = control.stop_reason() {
@@ -463,10 +500,14 @@ impl Executor {
         for task in tasks {
             let id = task.get("executionId").and_then(Json::as_str).unwrap_or_default();
             ids.push(WorkflowId::new(id));
+            let mut task = task.clone();
+            if let (Some(parent), Some(fields)) = (workflow.trace().traceparent(), task.as_object_mut()) {
+                fields.insert(TRACEPARENT.into(), parent.into());
+            }
             starts.push(ChildStart {
                 id: id.to_owned(),
                 queue: self.queue_of_children(claimed).to_owned(),
-                inputs: format.encode_inputs(&Arguments::one(task.clone())),
+                inputs: format.encode_inputs(&Arguments::one(task)),
                 serialization: format.name(),
                 legacy: claimed.legacy,
             });
@@ -490,6 +531,7 @@ impl Executor {
         ending: Ending,
     ) -> Result<&'static str, Stop> {
         tracing::warn!(error = failure.message, kind = failure.name, "execution {}", ending.status());
+        workflow.trace().fails(&failure.message);
         let last = match workflow.begin(ending.step()).await {
             Ok(Begun::Run(step)) => Some(step),
             Err(DurableError::Stopped(stop)) => return Err(stop),

@@ -10,6 +10,7 @@ mod failure;
 mod fault;
 mod flows;
 mod gather;
+mod nodes;
 mod patience;
 mod store;
 mod task;

@@ -256,6 +256,13 @@ pub(super) struct Edge {
     pub text: Box<str>,
 }
 
+impl Flow {
+    /// The categories of the nodes' types, in the flow's order; empty where a type isn't known.
+    pub fn categories(&self) -> impl Iterator<Item = &'static str> {
+        self.nodes.iter().map(|node| node.node_type.map_or("", |known| known.category))
+    }
+}
+
 /// A loaded flow. Runs share it and never change it.
 pub struct Flow {
     pub(super) id: Arc<str>,

@@ -162,7 +162,7 @@ impl Request {
                 return Err(NodeError::new(format!("the request failed: {error}")));
             }
             let wait = Duration::from_secs(1 << attempt.min(12)).min(MAX_WAIT);
-            tracing::debug!(attempt, ?wait, error, "http request failed, trying again");
+            tracing::debug!(tries = attempt + 1, ?wait, error, "http request failed, trying again");
             tokio::time::sleep(wait).await;
             attempt += 1;
         }

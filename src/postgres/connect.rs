@@ -116,7 +116,7 @@ fn pool_with(settings: &Settings, spare: Option<Spare>) -> Result<Pool, Error> {
         why: error.to_string(),
         transient: false,
     })?;
-    Ok(Pool::new(pool, settings.pooling))
+    Ok(Pool::new(pool, settings.pooling, settings.metrics.clone()))
 }
 
 /// One connection outside the pool, with its driver still to be run and its session not yet set up by
@@ -173,5 +173,5 @@ fn prepare(settings: &Settings) -> Result<(Config, Dial), Error> {
     }
     let tls = Connector::new(&settings.url.tls)?;
     let passwords = settings.passwords.clone().with_passfile(settings.url.passfile.clone());
-    Ok((config, Dial::new(tls, passwords, settings.answer_limit())))
+    Ok((config, Dial::new(tls, passwords, settings.answer_limit(), settings.metrics.clone())))
 }

@@ -24,6 +24,7 @@ use super::passfile::Place;
 use super::passwords::Passwords;
 use super::tls::{Connector, Use};
 use super::watched::Watched;
+use crate::metrics::Connections;
 
 /// The driver's half of a connection; it must be polled for anything to happen.
 pub type Driver = Connection<Watched, <MakeRustlsConnect as MakeTlsConnect<Watched>>::Stream>;
@@ -64,14 +65,20 @@ pub(super) struct Dial {
     answer_limit: Option<Duration>,
     /// With a host in front that swallows what is sent to it, each connection would take its time limit first.
     last: Arc<AtomicUsize>,
+    metrics: Arc<Connections>,
     spare: Arc<Mutex<Option<Spare>>>,
 }
 
 impl Dial {
     /// With this TLS, these passwords where the URL has none, and this limit for an answer.
-    pub fn new(tls: Connector, passwords: Passwords, answer_limit: Option<Duration>) -> Dial {
+    pub fn new(
+        tls: Connector,
+        passwords: Passwords,
+        answer_limit: Option<Duration>,
+        metrics: Arc<Connections>,
+    ) -> Dial {
         let (tls, passwords) = (Arc::new(tls), Arc::new(passwords));
-        Dial { tls, passwords, answer_limit, last: Arc::default(), spare: Arc::default() }
+        Dial { tls, passwords, answer_limit, last: Arc::default(), metrics, spare: Arc::default() }
     }
 
     /// This one is to be the first connection.
@@ -102,6 +109,7 @@ impl Dial {
             let error = match attempt {
                 Ok(Ok(connection)) => {
                     self.last.store(index, Relaxed);
+                    self.metrics.opened.increment();
                     return Ok(connection);
                 }
                 Ok(Err(error)) => error,
@@ -111,6 +119,7 @@ impl Dial {
                 told = Some(error);
             }
         }
+        self.metrics.failed.increment();
         match told {
             Some(error) => Err(error),
             None => Err(failure(config, &io::Error::other("no host")).await), // there is a turn at least

@@ -6,7 +6,9 @@
 //! say the same to the server, and nothing has to be asked first.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use deadpool_postgres::{ClientWrapper, Object, PoolError};
 use futures_util::FutureExt as _;
@@ -15,6 +17,7 @@ use tokio_postgres::types::{Json, ToSql, Type};
 use tokio_postgres::{Client, Error, IsolationLevel, Row};
 
 use super::pooler::Pooling;
+use crate::metrics::{Connections, PoolUse};
 
 /// A Rust type that stands for one SQL type.
 pub trait SqlType {
@@ -241,11 +244,12 @@ by_pooling!(Transaction<'_>, client);
 pub struct Pool {
     inner: deadpool_postgres::Pool,
     pooling: Pooling,
+    metrics: Arc<Connections>,
 }
 
 impl Pool {
-    pub(super) fn new(inner: deadpool_postgres::Pool, pooling: Pooling) -> Pool {
-        Pool { inner, pooling }
+    pub(super) fn new(inner: deadpool_postgres::Pool, pooling: Pooling, metrics: Arc<Connections>) -> Pool {
+        Pool { inner, pooling, metrics }
     }
 
     /// A free connection, as soon as there is one.
@@ -253,7 +257,17 @@ impl Pool {
     /// # Errors
     /// None became free in time, or none could be made.
     pub async fn get(&self) -> Result<Session, PoolError> {
-        Ok(Session { client: Held::Pooled(self.inner.get().await?), pooling: self.pooling })
+        let began = Instant::now();
+        let client = Held::Pooled(self.inner.get().await?);
+        self.metrics.wait.took(began.elapsed());
+        Ok(Session { client, pooling: self.pooling })
+    }
+
+    /// Who uses it at this moment.
+    pub fn usage(&self, purpose: &'static str) -> PoolUse {
+        let now = self.inner.status();
+        let in_use = now.size.saturating_sub(now.available);
+        PoolUse { purpose, limit: now.max_size, in_use, idle: now.available, waiting: now.waiting }
     }
 
     /// What stands between this pool and the server.

@@ -1,10 +1,12 @@
 //! How connections are made and kept.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::passwords::Passwords;
 use super::pooler::Pooling;
 use super::url::DatabaseUrl;
+use crate::metrics::Connections;
 
 /// Whether the server may keep one plan for a prepared statement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub struct Settings {
     /// What stands between us and the server. In transaction mode nothing of a session is set: it would get lost, and be
     /// found by others. The three settings above don't count then.
     pub pooling: Pooling,
+    /// Where connections are counted.
+    pub metrics: Arc<Connections>,
 }
 
 impl Settings {
@@ -68,6 +72,7 @@ impl Settings {
             tcp_user_timeout: Duration::from_secs(10),
             plan_cache: PlanCache::default(),
             pooling: Pooling::default(),
+            metrics: Arc::default(),
         }
     }
 

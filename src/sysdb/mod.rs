@@ -3,6 +3,7 @@
 //! The invariant kept here: a row is advanced only by the executor that owns it. A claim writes a fresh token into
 //! `owner_xid`; every later write of that execution holds only while the row is PENDING and still carries it.
 
+mod backlog;
 mod claim;
 mod commit;
 pub mod doctor;
@@ -52,7 +53,10 @@ pub use standing::Standing;
 pub use version::Registration;
 pub use writer::{Writer, WriterHandle};
 
-use crate::postgres::{Pool, Session};
+use crate::{
+    metrics::Metrics,
+    postgres::{Pool, Session},
+};
 
 /// The queue without limits that every executor polls: resumed, forked and recovered direct starts land there.
 pub const INTERNAL_QUEUE: &str = "_dbos_internal_queue";
@@ -65,6 +69,7 @@ pub struct SystemDatabase {
     standing: Arc<standing::Known>,
     fence: Fence,
     composed: Arc<Mutex<Composed>>,
+    metrics: Arc<Metrics>,
 }
 
 /// Statements by their templates, and the layout that each was composed for.
@@ -76,7 +81,25 @@ const COMPOSED: usize = 256;
 impl SystemDatabase {
     /// On this pool.
     pub fn new(pool: Pool, schema: schema::SchemaName) -> SystemDatabase {
-        SystemDatabase { pool, schema, standing: Arc::default(), fence: Fence::default(), composed: Arc::default() }
+        SystemDatabase {
+            pool,
+            schema,
+            standing: Arc::default(),
+            fence: Fence::default(),
+            composed: Arc::default(),
+            metrics: Arc::default(),
+        }
+    }
+
+    /// The same, with claims and what is written counted here.
+    #[must_use]
+    pub fn counted(self, metrics: Arc<Metrics>) -> SystemDatabase {
+        SystemDatabase { metrics, ..self }
+    }
+
+    /// Where claims and what is written are counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// A connection, while the fence is open; the schema's layout is known from then on.

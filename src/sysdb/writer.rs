@@ -10,13 +10,13 @@
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::failpoint::failpoint;
+use crate::{failpoint::failpoint, metrics::Metrics};
 
 use super::{Checkpoint, CommitError, Notifier, Received, SysdbError, SystemDatabase, notify};
 
@@ -46,7 +46,10 @@ struct Job {
 
 /// Hands checkpoints to their writer. Cheap to clone.
 #[derive(Clone)]
-pub struct WriterHandle(Arc<[mpsc::Sender<Job>]>);
+pub struct WriterHandle {
+    writers: Arc<[mpsc::Sender<Job>]>,
+    metrics: Arc<Metrics>,
+}
 
 impl WriterHandle {
     /// Make a checkpoint durable. Returns when it is; gives the message that a receive in it consumed.
@@ -56,15 +59,26 @@ impl WriterHandle {
     pub async fn commit(&self, checkpoint: Checkpoint) -> Result<Received, CommitError> {
         let (reply, answer) = oneshot::channel();
         let writer = self.writer_of(&checkpoint).ok_or(CommitError::Closed)?;
+        let began = Instant::now();
         writer.send(Job { checkpoint, reply }).await.map_err(|_| CommitError::Closed)?;
-        answer.await.map_err(|_| CommitError::Closed)?
+        let written = answer.await.map_err(|_| CommitError::Closed)?;
+        match &written {
+            Ok(_) => self.metrics.writer.wait.took(began.elapsed()),
+            Err(_) => self.metrics.writer.refused.increment(),
+        }
+        written
+    }
+
+    /// Where what is written is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// All checkpoints of an execution have the same one, which keeps their order.
     fn writer_of(&self, checkpoint: &Checkpoint) -> Option<&mpsc::Sender<Job>> {
         let mut hasher = DefaultHasher::new();
         checkpoint.owner.id.as_str().hash(&mut hasher);
-        self.0.get((hasher.finish() % self.0.len() as u64) as usize)
+        self.writers.get((hasher.finish() % self.writers.len() as u64) as usize)
     }
 }
 
@@ -87,7 +101,7 @@ impl Writer {
                 (sender, Writer { sysdb, notifier, jobs, put_off: PutOff::default() })
             })
             .unzip();
-        (WriterHandle(senders.into()), writers)
+        (WriterHandle { writers: senders.into(), metrics: sysdb.metrics.clone() }, writers)
     }
 
     /// Serve until every handle is gone, or `abandon` ends: then what is not committed yet fails with
@@ -149,7 +163,10 @@ impl Writer {
 
     fn refuse(&mut self, jobs: Vec<Job>, refusal: &Refusal) {
         match refusal {
-            Refusal::Busy(why) => self.put_off.add(jobs, why),
+            Refusal::Busy(why) => {
+                self.sysdb.metrics.writer.put_off.add(jobs.len() as u64);
+                self.put_off.add(jobs, why);
+            }
             Refusal::Checkpoint(error) => {
                 for job in jobs {
                     let _ = job.reply.send(Err(error.clone())); // a caller that gave up needs no answer
@@ -163,8 +180,10 @@ impl Writer {
         let mut pause = BACKOFF.0;
         let mut told = false;
         let mut unsure = None;
+        let metrics = &self.sysdb.metrics.writer;
         loop {
             let composed_for = self.sysdb.standing.get();
+            let began = Instant::now();
             match self.attempt(jobs, &mut unsure).await {
                 Err(Failure::Misfit(error)) => {
                     let looked = self.sysdb.look_again().await;
@@ -178,11 +197,14 @@ impl Writer {
                         tracing::warn!(%error, checkpoints = jobs.len(), "can't write checkpoints; trying until the database is back");
                         told = true;
                     }
+                    metrics.retries.increment();
                     tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
                     pause = (pause * 2).min(BACKOFF.1);
                 }
                 Err(Failure::Refused(error)) => return Err(Refusal::Checkpoint(error)),
                 Ok(outcomes) => {
+                    metrics.duration.took(began.elapsed());
+                    metrics.size.measured(jobs.len());
                     if told {
                         tracing::info!("the database is back; checkpoints are written again");
                     }
@@ -228,6 +250,7 @@ impl Writer {
             }
             let _ = job.reply.send(outcome.result); // a caller that gave up needs no answer
         }
+        self.sysdb.metrics.writer.put_off.add(busy.len() as u64);
         self.put_off.add(busy, "the execution's row is locked");
     }
 }

@@ -1,11 +1,12 @@
 //! The databases of a worker: connections, and the schemas in them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio_postgres::Client;
 
 use crate::{
     config::Settings,
+    metrics::{self, Label as _, Metrics},
     postgres::{self, Passwords, Pool, Pooling},
     sysdb::{
         SystemDatabase,
@@ -117,6 +118,14 @@ impl Database {
     /// # Errors
     /// [`ConnectError`], which says what to check.
     pub async fn connect(settings: &Settings) -> Result<Database, ConnectError> {
+        Database::counted(settings, &Arc::default()).await
+    }
+
+    /// As [`Database::connect`], with everything counted here.
+    ///
+    /// # Errors
+    /// As [`Database::connect`].
+    pub(super) async fn counted(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Database, ConnectError> {
         let Settings { database, .. } = settings;
         let announce = settings.queue.iter().any(|queue| queue.notify_trigger);
         let to = |url: &str, passwords: Passwords| {
@@ -142,7 +151,9 @@ impl Database {
         let mut settings = to(&database.url, own)?;
         let (pooling, mut spares) = database.pooler.resolve(&settings).await?;
         settings.pooling = pooling;
-        let alone = postgres::Settings { pool_size: 1, ..settings.clone() };
+        settings.metrics = metrics.connections.of(metrics::Purpose::Work).clone();
+        let registry = metrics.connections.of(metrics::Purpose::Registry).clone();
+        let alone = postgres::Settings { pool_size: 1, metrics: registry, ..settings.clone() };
         let (pool, lease) = tokio::try_join!(
             postgres::connect_by(&settings, spares.pop()),
             postgres::connect_by(&alone, spares.pop())
@@ -154,11 +165,12 @@ impl Database {
                 let mut settings = to(url, own)?;
                 let (pooling, mut spares) = database.pooler.resolve(&settings).await?;
                 settings.pooling = pooling;
+                settings.metrics = metrics.connections.of(metrics::Purpose::Flows).clone();
                 postgres::connect_by(&settings, spares.pop()).await?
             }
             None => pool.clone(),
         };
-        let sysdb = SystemDatabase::new(pool.clone(), schema.clone());
+        let sysdb = SystemDatabase::new(pool.clone(), schema.clone()).counted(metrics.clone());
         Ok(Database {
             pool,
             flows,
@@ -313,6 +325,20 @@ impl Database {
         for pool in [&self.pool, &self.flows, &self.lease] {
             pool.forget_connections();
         }
+    }
+
+    /// The pools, by what for.
+    pub(super) fn pools(&self) -> Vec<(&'static str, Pool)> {
+        let mut pools = vec![(metrics::Purpose::Work, &self.pool), (metrics::Purpose::Registry, &self.lease)];
+        if self.separate_flows {
+            pools.push((metrics::Purpose::Flows, &self.flows));
+        }
+        pools.into_iter().map(|(purpose, pool)| (purpose.text(), pool.clone())).collect()
+    }
+
+    /// How a connection of its own is made, counted as for this.
+    pub(super) fn settings_for(&self, metrics: &Metrics, purpose: metrics::Purpose) -> postgres::Settings {
+        postgres::Settings { metrics: metrics.connections.of(purpose).clone(), ..self.settings.clone() }
     }
 
     fn parts(&self) -> Vec<(&Pool, app::Part)> {

@@ -1,6 +1,10 @@
 //! The dispatch loop: as many rows as there are free slots, and again at once while there is more.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
@@ -13,6 +17,7 @@ use super::{
     lookout::Work,
     partitions::Partitions,
     reload::Live,
+    report::{self, Ended},
     running::{Place, Running},
     status::{Count, Status},
     suspects::Suspects,
@@ -22,6 +27,7 @@ use crate::{
     durable::{Control, Family, MailRoom, Slot, Slots, Stop, Workflow},
     execution::Executor,
     failpoint::failpoint,
+    metrics::ParkReason,
     postgres::Telling,
     sysdb::{
         Checkpoint, Claim, ClaimScope, Claimed, Finish, INTERNAL_QUEUE, QueueLimits, Rows, SysdbError, SystemDatabase,
@@ -270,7 +276,14 @@ impl Dispatcher {
             let Some(slot) = slots.pop() else { return };
             let starter = self.starter.clone();
             let partition = self.partitions.enter(claimed.partition.as_deref());
-            let span = tracing::info_span!("execution", id = %claimed.owner.id, attempt = claimed.attempts);
+            // At every level, or lines wouldn't say whose they are.
+            let span = tracing::error_span!(
+                "execution",
+                execution = %claimed.owner.id,
+                flow = tracing::field::Empty,
+                attempt = claimed.attempts,
+                worker = self.scope.executor,
+            );
             let parked = claimed.attempts > most;
             self.tasks.spawn(
                 async move {
@@ -312,9 +325,16 @@ pub(super) fn wanted(slots: &[Slot]) -> u32 {
 
 impl Starter {
     async fn execute(&self, claimed: Claimed, slot: Slot, place: Place, control: Control) {
-        let history = match self.history(&claimed, &control).await {
+        let began = Instant::now();
+        let ended = self.run(&claimed, slot, &place, control).await;
+        ended.tell(&self.status, &claimed.queue, began.elapsed());
+    }
+
+    /// Run it to its end, here.
+    async fn run(&self, claimed: &Claimed, slot: Slot, place: &Place, control: Control) -> Ended {
+        let history = match self.history(claimed, &control).await {
             Ok(history) => history,
-            Err(stop) => return self.stopped(&stop, &place),
+            Err(stop) => return stopped(&stop, place),
         };
         tracing::debug!(queue = claimed.queue, recorded_steps = history.len(), "execution begins");
         let mut workflow = Workflow::new(
@@ -326,15 +346,16 @@ impl Starter {
             self.mail.clone(),
             self.family.clone(),
         );
-        let run = AssertUnwindSafe(self.executor.execute(&claimed, &mut workflow)).catch_unwind();
+        let run = AssertUnwindSafe(self.executor.execute(claimed, &mut workflow)).catch_unwind();
         match run.await {
-            Ok(Ok("completed")) => {
-                self.status.count(Count::Completed, 1);
-                tracing::info!("execution completed");
+            Ok(Ok("completed")) => Ended::Completed,
+            Ok(Ok("stopped")) => Ended::Stopped,
+            Ok(Ok(_)) => Ended::Failed,
+            Ok(Err(stop)) => stopped(&stop, place),
+            Err(panic) => {
+                self.panicked(claimed, &panic_text(panic)).await;
+                Ended::Failed
             }
-            Ok(Ok(_)) => self.status.count(Count::Failed, 1),
-            Ok(Err(stop)) => self.stopped(&stop, &place),
-            Err(panic) => self.panicked(&claimed, &panic_text(panic)).await,
         }
     }
 
@@ -362,23 +383,9 @@ impl Starter {
         }
     }
 
-    fn stopped(&self, stop: &Stop, place: &Place) {
-        match stop {
-            Stop::HandBack => {
-                place.hand_back();
-                tracing::info!("execution goes back to the queue");
-            }
-            Stop::Lost(_) | Stop::Disowned | Stop::Abort(_) => {
-                self.status.count(Count::Lost, 1);
-                tracing::warn!(reason = %stop, "execution stopped");
-            }
-        }
-    }
-
     /// A bug of ours. The row must not stay PENDING while this worker lives, nor be tried again for ever.
     async fn panicked(&self, claimed: &Claimed, text: &str) {
         tracing::error!(text, "execution panicked; this is a bug in fireflow-worker");
-        self.status.count(Count::Failed, 1);
         let failure = Failure::new("InternalError", format!("the worker panicked: {text}"));
         let format =
             Format::of(claimed.serialization.as_deref(), claimed.inputs.as_deref()).unwrap_or(Format::Portable);
@@ -403,9 +410,23 @@ impl Starter {
         let parked = self.sysdb.dead_letter(&claimed.owner, &rows).await;
         failpoint!(ClaimParked);
         match parked {
-            Ok(_) => tracing::error!("execution was started too often; parked as MAX_RECOVERY_ATTEMPTS_EXCEEDED"),
+            Ok(_) => {
+                let (execution, reason) = (claimed.owner.id.as_str(), ParkReason::Attempts);
+                report::Parked { execution, why: text.trim_start_matches("parked: "), reason }.tell(&self.status);
+                Ended::Parked.tell(&self.status, &claimed.queue, Duration::ZERO);
+            }
             Err(error) => tracing::error!(%error, "can't park an execution that was started too often"),
         }
+    }
+}
+
+fn stopped(stop: &Stop, place: &Place) -> Ended {
+    match stop {
+        Stop::HandBack => {
+            place.hand_back();
+            Ended::HandedBack
+        }
+        Stop::Lost(_) | Stop::Disowned | Stop::Abort(_) => Ended::Lost(stop.to_string()),
     }
 }
 

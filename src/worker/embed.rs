@@ -8,7 +8,12 @@ use super::{
     Drain, Phase, ReloadError, Reloaded, Reloader, Shutdown, StartError, Status, Stuck, lease::OnStuck, lifecycle,
     reload::Live,
 };
-use crate::{config::Settings, nodes::secrets::Redactor};
+use crate::{
+    config::Settings,
+    metrics::{self, Metrics},
+    nodes::{Registry, secrets::Redactor},
+    sysdb::INTERNAL_QUEUE,
+};
 
 /// A worker that hasn't started.
 ///
@@ -44,7 +49,7 @@ impl Worker {
     /// With these settings. They are used as they are: [`config::load`](crate::config::load) validates.
     pub fn new(settings: Settings) -> Worker {
         let id = super::Identity::of_this_process(settings.worker.id.as_deref()).id;
-        let status = Arc::new(Status::new(&id, &settings.queue.names()));
+        let status = Arc::new(Status::new(&id, &settings.queue.names()).counted(Arc::new(metrics(&id, &settings))));
         let on_stuck: OnStuck = Arc::new(|stuck| tracing::error!("{stuck}"));
         Worker { live: Live::new(settings), status, shutdown: Shutdown::new(), on_stuck }
     }
@@ -160,6 +165,20 @@ impl RunningWorker {
             Err(error) => std::panic::resume_unwind(error.into_panic()), // never cancelled
         }
     }
+}
+
+/// The counters of a worker with these settings.
+fn metrics(id: &str, settings: &Settings) -> Metrics {
+    let worker = metrics::Worker {
+        id: id.to_owned(),
+        application: settings.worker.application_name.clone(),
+        application_version: settings.worker.application_version.clone(),
+        drain_timeout: settings.worker.drain_timeout.as_secs_f64(),
+        lease: settings.worker.lease.as_secs_f64(),
+    };
+    let queues = settings.queue.iter().map(|queue| queue.name.as_str()).chain([INTERNAL_QUEUE]);
+    let registry = Registry::standard();
+    Metrics::new(worker, queues, registry.iter().map(|known| known.category))
 }
 
 /// The variables that are text.

@@ -16,6 +16,7 @@ use super::{
     partitions::Partitions,
     recovery::Recovery,
     reload::Live,
+    report,
     running::Running,
     status::Count,
     suspects::Suspects,
@@ -25,6 +26,7 @@ use crate::{
     durable::{Family, MailRoom, Slots, Stop},
     execution::{ExecutionStore, Executor, FlowStore, Limits},
     failpoint::failpoint,
+    metrics::Purpose,
     nodes::{
         Registry,
         outbound::{Outbound, SetupError},
@@ -33,6 +35,7 @@ use crate::{
     sysdb::{
         self, Accounts, ClaimScope, Notifier, Predecessor, Standing, Suspicion, SysdbError, SystemDatabase, Writer,
     },
+    trace::{self, Tracer},
     wire::Format,
 };
 
@@ -62,6 +65,9 @@ pub enum StartError {
     /// The HTTP client of the nodes can't be made.
     #[error(transparent)]
     Outbound(#[from] SetupError),
+    /// Traces can't be sent.
+    #[error(transparent)]
+    Trace(#[from] trace::SetupError),
 }
 
 impl StartError {
@@ -71,7 +77,9 @@ impl StartError {
             StartError::Connect(error) => error.is_transient(),
             StartError::Schema(error) => error.is_transient(),
             StartError::Lease(LeaseError::Database(error)) | StartError::Database(error) => error.is_transient(),
-            StartError::Lease(LeaseError::Held { .. } | LeaseError::Thread(_)) | StartError::Outbound(_) => false,
+            StartError::Lease(LeaseError::Held { .. } | LeaseError::Thread(_))
+            | StartError::Outbound(_)
+            | StartError::Trace(_) => false,
         }
     }
 }
@@ -89,15 +97,20 @@ pub(super) async fn run(
     let life = async {
         let settings = live.settings();
         let identity = Identity::of_this_process(settings.worker.id.as_deref());
+        let redactor = live.outbound().secrets().redactor();
+        let tracer = Tracer::start(&settings.trace, &identity.id, redactor, status.metrics())?;
         // It reads the system's certificates, meanwhile.
         let outbound = async { live.set_up().await.map_err(StartError::from) };
         let ((), database) = tokio::try_join!(outbound, open(&settings, &status, &shutdown))?;
         let Some(database) = database else { return Ok(()) };
         status.connected(database.pooling());
+        status.monitor().connected(database.pools());
         if let Some(pooled) = database.pooled() {
             tracing::warn!("{pooled}");
         }
-        serve(&live, &identity, &database, &status, &shutdown, &on_stuck).await
+        let served = serve(&live, &identity, &database, &tracer, &status, &shutdown, &on_stuck).await;
+        tracer.stop(settings.trace.timeout).await;
+        served
     };
     // Whoever asks is told at once that this worker takes nothing more.
     let told = async {
@@ -127,7 +140,7 @@ async fn open(settings: &Settings, status: &Status, shutdown: &Shutdown) -> Resu
     let mut told = Telling::default();
     loop {
         let opened = async {
-            let database = Database::connect(settings).await?;
+            let database = Database::counted(settings, status.metrics()).await?;
             for made in database.ensure_schemas().await? {
                 tracing::info!(made, "created");
             }
@@ -178,6 +191,7 @@ async fn serve(
     live: &Live,
     identity: &Identity,
     database: &Database,
+    tracer: &Tracer,
     status: &Arc<Status>,
     shutdown: &Shutdown,
     on_stuck: &OnStuck,
@@ -197,6 +211,7 @@ async fn serve(
             leases: &leases,
             me: &me,
             suspects: &suspects,
+            tracer,
             status,
             shutdown,
             on_stuck,
@@ -294,6 +309,7 @@ struct Parts<'a> {
     leases: &'a Leases,
     me: &'a Identity,
     suspects: &'a Suspects,
+    tracer: &'a Tracer,
     status: &'a Arc<Status>,
     shutdown: &'a Shutdown,
     on_stuck: &'a OnStuck,
@@ -303,7 +319,7 @@ impl Parts<'_> {
     /// One life: acquire a lease, recover what earlier lives left, work, give the lease up. It is kept from its first
     /// moment to its last, by a thread of its own. `before` are lives of this process, all of which have ended.
     async fn live(&self, before: &[uuid::Uuid]) -> Result<(), StartError> {
-        let &Parts { settings, live, database, leases, me, suspects, status, shutdown, on_stuck } = self;
+        let &Parts { settings, live, database, leases, me, suspects, status, shutdown, on_stuck, .. } = self;
         let worker = &settings.worker;
         let registration = Registration {
             application: &worker.application_name,
@@ -328,19 +344,16 @@ impl Parts<'_> {
         };
         let (predecessor, asked) = acquired?;
         let running = Running::default();
-        let keeper = leases.keep(
-            &database.settings,
-            me,
-            asked,
-            running.clone(),
-            status.heartbeats().begin("renewal of the lease"),
-            on_stuck.clone(),
-        )?;
+        let connect = database.settings_for(status.metrics(), Purpose::Lease);
+        let metrics = status.metrics().clone();
+        let heartbeat = status.heartbeats().begin("renewal of the lease");
+        let keeper = leases.keep(&connect, me, asked, running.clone(), heartbeat, on_stuck.clone(), metrics)?;
+        status.monitor().holds(Some(keeper.remaining()));
         without_lease(status, "recovering what earlier lives left");
         let recovered = tokio::select! {
             recovered = recover(settings, database, me, &recovery, predecessor.as_ref(), before) => recovered.map(|()| true),
             reason = keeper.lost() => {
-                tracing::error!(reason, "lease lost");
+                report::LeaseLost { reason: &reason, executions: 0 }.tell(status);
                 without_lease(status, format!("the lease was lost: {reason}"));
                 Ok(false)
             }
@@ -349,6 +362,7 @@ impl Parts<'_> {
         if let Ok(true) = recovered {
             self.work(&keeper, running).await;
         }
+        status.monitor().holds(None);
         keeper.stop().await;
         if shutdown.is_draining() || recovered.is_err() {
             failpoint!(LeaseReleasing);
@@ -380,7 +394,10 @@ impl Parts<'_> {
         services.spawn(notify);
         let (writer, writers) = Writer::several(writers(settings), &sysdb, &notifier);
         writers.into_iter().for_each(|writer| drop(services.spawn(writer.run(serving.clone()))));
-        let listener = postgres::Listener::new(database.settings.clone(), &[sysdb::MESSAGES, sysdb::QUEUES]);
+        let listener = postgres::Listener::new(
+            database.settings_for(status.metrics(), Purpose::Listen),
+            &[sysdb::MESSAGES, sysdb::QUEUES],
+        );
         let announcements = listener.subscribe();
         services.spawn(mail.clone().run(sysdb.clone(), listener.subscribe(), serving.clone()));
         // Through such a pooler nothing is ever heard. Whoever waits looks by himself, with or without a listener.
@@ -388,7 +405,7 @@ impl Parts<'_> {
             Pooling::None => drop(services.spawn(listener.run(serving.clone()))),
             Pooling::Transaction => drop(listener),
         }
-        let executor = executor(settings, database, &sysdb, live.outbound());
+        let executor = executor(settings, database, &sysdb, live.outbound(), self.tracer);
         let versions = executor.versions.clone();
         let starter = Arc::new(Starter {
             sysdb: sysdb.clone(),
@@ -407,7 +424,10 @@ impl Parts<'_> {
         let queues: Vec<_> = settings.queue.iter().map(|queue| (queue.worker_concurrency, queue.weight)).collect();
         let mut dispatch = JoinSet::new();
         let mut lanes = Vec::new();
-        for (queue, slots) in settings.queue.iter().zip(Slots::shared(lookout::slots(settings), &queues)) {
+        let slots = Slots::shared(lookout::slots(settings), &queues);
+        let by_queue = settings.queue.iter().map(|queue| queue.name.clone()).zip(slots.iter().cloned());
+        status.monitor().serves(by_queue.collect());
+        for (queue, slots) in settings.queue.iter().zip(slots) {
             let (limits, in_force) = QueueLimits::new(queue.clone(), slots.clone());
             let work = Work::default();
             lanes.push(Lane { limits, work: work.clone() });
@@ -444,6 +464,11 @@ impl Parts<'_> {
             heartbeat: status.heartbeats().begin("lookout"),
         };
         services.spawn(lookout.run(serving.clone()));
+        services.spawn({
+            let (status, sysdb, stop) = (status.clone(), sysdb.clone(), serving.clone());
+            let queues = settings.queue.iter().map(|queue| queue.name.clone()).collect();
+            async move { status.monitor().backlog.run(sysdb, queues, stop).await }
+        });
         status.database_answers();
         status.under(keeper.fence());
         status.enter(Phase::Running);
@@ -487,7 +512,7 @@ impl Parts<'_> {
         let lost = Stop::Lost(Some("PENDING, under a lost lease".into()));
         let executions = running.len();
         running.stop_all(&lost);
-        tracing::error!(reason, executions, "lease lost; everything that runs here stops, others may take it");
+        report::LeaseLost { reason, executions }.tell(self.status);
         let stop = async {
             loop {
                 running.stop_all(&lost); // again, for what was about to begin
@@ -619,7 +644,13 @@ fn accounts(settings: &Settings, database: &Database) -> Accounts {
     Accounts::new(&database.prefix, settings.recovery.max_crashes)
 }
 
-fn executor(settings: &Settings, database: &Database, sysdb: &SystemDatabase, outbound: &Outbound) -> Executor {
+fn executor(
+    settings: &Settings,
+    database: &Database,
+    sysdb: &SystemDatabase,
+    outbound: &Outbound,
+    tracer: &Tracer,
+) -> Executor {
     let prefix = &database.prefix;
     let registry = Arc::new(Registry::standard());
     let flows = FlowStore::new(database.flows.clone(), prefix, registry, settings.execution.flow_cache);
@@ -636,6 +667,7 @@ fn executor(settings: &Settings, database: &Database, sysdb: &SystemDatabase, ou
             start_timeout: settings.execution.start_timeout,
             max_input: settings.execution.max_input.as_u64(),
         },
+        tracer: tracer.clone(),
     }
 }
 

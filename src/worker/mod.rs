@@ -1,5 +1,6 @@
 //! The daemon: lifecycle, lease, dispatch loop, recovery sweep, drain.
 
+mod backlog;
 mod chores;
 mod database;
 mod dispatch;
@@ -10,9 +11,11 @@ mod lease;
 mod lifecycle;
 mod limits;
 mod lookout;
+mod monitor;
 mod partitions;
 mod recovery;
 mod reload;
+mod report;
 mod running;
 mod signals;
 mod status;

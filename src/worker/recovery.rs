@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::{
     Identity,
     reload::Live,
+    report,
     running::Running,
     status::{Count, Status},
     suspects::Suspects,
@@ -24,6 +25,7 @@ use super::{
 use crate::{
     execution::WORKED,
     failpoint::failpoint,
+    metrics::ParkReason,
     sysdb::{Accounts, ClaimScope, Dead, Predecessor, Reconcile, Recovered, SysdbError, SystemDatabase},
 };
 
@@ -236,7 +238,7 @@ impl Recovery {
             tracing::warn!(executor, executions, at_work, "a worker died; its executions are back on the queue");
         }
         for (row, text) in taken.iter().filter_map(|row| Some((row, row.parked.as_ref()?))) {
-            tracing::error!(id = row.id, "execution parked as MAX_RECOVERY_ATTEMPTS_EXCEEDED: {text}");
+            report::Parked { execution: &row.id, why: text, reason: ParkReason::Crashes }.tell(&self.status);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -11,8 +11,15 @@ use std::{
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::heartbeat::{self, Heartbeats, Silence};
-use crate::{postgres::Pooling, sysdb::Fence};
+use super::{
+    heartbeat::{self, Heartbeats, Silence},
+    monitor::Monitor,
+};
+use crate::{
+    metrics::{self, Metrics},
+    postgres::Pooling,
+    sysdb::Fence,
+};
 
 /// Where in its life the worker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -28,6 +35,16 @@ pub enum Phase {
     Draining,
     /// Done.
     Stopped,
+}
+
+impl Phase {
+    /// The names of all.
+    pub(super) const NAMES: [&str; 5] = ["starting", "running", "suspended", "draining", "stopped"];
+
+    /// As it is shown.
+    pub fn name(self) -> &'static str {
+        Phase::NAMES[self as usize] // in the order of the declaration
+    }
 }
 
 /// A worker at work asks the database something every second. One that has heard nothing for so long isn't ready, whether
@@ -87,6 +104,7 @@ pub struct Status {
     handed_back: AtomicU64,
     lost: AtomicU64,
     recovered: AtomicU64,
+    monitor: Monitor,
 }
 
 /// [`Status`] at one moment.
@@ -163,7 +181,35 @@ impl Status {
             handed_back: AtomicU64::default(),
             lost: AtomicU64::default(),
             recovered: AtomicU64::default(),
+            monitor: Monitor::default(),
         }
+    }
+
+    /// The same, with these counters.
+    #[must_use]
+    pub fn counted(self, metrics: Arc<Metrics>) -> Status {
+        Status { monitor: Monitor::new(metrics), ..self }
+    }
+
+    /// What is shown to who scrapes metrics.
+    pub(super) fn monitor(&self) -> &Monitor {
+        &self.monitor
+    }
+
+    /// What is counted.
+    pub(super) fn metrics(&self) -> &Arc<Metrics> {
+        self.monitor.metrics()
+    }
+
+    /// All metrics as text, for a scrape. Waits for the database for a quarter of a second at most, and not at all while it
+    /// is away.
+    pub async fn metrics_text(&self, format: metrics::Format) -> String {
+        self.monitor.scrape(self, format).await
+    }
+
+    /// Since when it is in its phase, in seconds since 1970.
+    pub(super) fn since(&self) -> f64 {
+        self.stage.borrow().since.as_duration().as_secs_f64()
     }
 
     /// Where in its life the worker is.
@@ -258,6 +304,7 @@ impl Status {
         let contact = &mut *lock(&self.database);
         if let Contact::Heard(_) = contact {
             tracing::warn!(%error, "the database is away; the worker waits for it and isn't ready meanwhile");
+            self.metrics().outages.increment();
             *contact = Contact::Away(Instant::now());
         }
         *lock(&self.trouble) = error.to_string();

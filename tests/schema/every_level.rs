@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use fireflow_worker::sysdb::doctor::{Examiner, Subject};
 use fireflow_worker::sysdb::grants::{GC, RUN, Room};
-use fireflow_worker::sysdb::retention::{Cursor, Retention, Walk};
 use fireflow_worker::sysdb::operator::{Filter, Fork, Operator, Outcome, Rewind, Signal, Status, Unpaused};
+use fireflow_worker::sysdb::retention::{Cursor, Retention, Walk};
 use fireflow_worker::sysdb::schema::{SchemaName, app, ensure};
 use fireflow_worker::sysdb::{
     Accounts, Append, Cause, Checkpoint, ChildStart, Claim, ClaimScope, Claimed, CommitError, Dead, EnqueueError,
@@ -507,6 +507,7 @@ impl Play<'_> {
         assert_eq!(self.sysdb.remove_contents(&prefix, false, 10).await.unwrap(), 0);
     }
 
+    /// What operators ask and do.
     async fn operate(&self) {
         let operator = Operator::new(self.sysdb, &"fireflow_".parse().unwrap(), APPLICATION);
         let (id, key, queue) = (self.id("operated"), self.name("operated-key"), self.name("operated-queue"));
@@ -545,6 +546,7 @@ impl Play<'_> {
             version: None,
             timeout_ms: Some(1000),
             signal: signal(),
+        };
         assert_eq!(operator.fork(&id, &options).await.unwrap().steps, 1);
         let taken = operator.list(&Filter { parent: Some("x".into()), ..filter.clone() }, None, 1).await.unwrap();
         assert!(taken.executions.is_empty());

@@ -13,6 +13,7 @@ pub mod flows;
 pub mod ledger;
 pub mod node;
 pub mod pgbouncer;
+pub mod scrape;
 pub mod tripwire;
 pub mod worker;
 pub mod yaml;

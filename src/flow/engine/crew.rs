@@ -4,13 +4,14 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::machine::WorkEnd;
 use crate::flow::model::NodeIndex;
@@ -23,8 +24,8 @@ pub(super) type Work = for<'a> fn(&'a mut NodeRun) -> BoxFuture<'a, Result<(), N
 pub(super) enum News {
     /// It did something.
     Effect(NodeIndex, Effect),
-    /// It has ended.
-    Ended(NodeIndex, WorkEnd),
+    /// It has ended, having begun at that time.
+    Ended(NodeIndex, WorkEnd, Instant),
 }
 
 /// News that the engine has not looked at yet; beyond that many, nodes wait.
@@ -49,14 +50,16 @@ impl Crew {
         self.at_work
     }
 
-    /// Let a node work, no longer than `limit`.
-    pub fn employ(&mut self, node: NodeIndex, job: Job, limit: Duration) {
+    /// Let a node work, no longer than `limit`. What it logs says which node it is, and whose.
+    pub fn employ(&mut self, node: NodeIndex, id: &str, job: Job, limit: Duration) {
         let news = self.sender.clone();
         self.at_work += 1;
-        self.tasks.spawn(async move {
+        let began = Instant::now();
+        let work = async move {
             let end = job.run(limit, |effect| news.send(News::Effect(node, effect)).map(|_| ())).await;
-            let _ = news.send(News::Ended(node, end)).await; // nobody listens: the run is over
-        });
+            let _ = news.send(News::Ended(node, end, began)).await; // nobody listens: the run is over
+        };
+        self.tasks.spawn(work.instrument(tracing::error_span!("node", node = id)));
     }
 
     /// The next news. Never ends while the crew lives, so ask only while somebody works.

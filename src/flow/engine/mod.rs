@@ -7,6 +7,7 @@ mod crew;
 mod debugger;
 mod gate;
 mod machine;
+mod observer;
 mod options;
 mod outlet;
 mod state;
@@ -15,12 +16,13 @@ mod tests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 
 pub use self::debugger::{DebugState, Debugger};
+pub use self::observer::{NodeEnd, Observer};
 pub use self::options::{OptionsError, RunOptions};
 pub use self::state::Emitted;
 
@@ -161,6 +163,28 @@ pub async fn run_debugged(
     abort: &Abort,
     debugger: Option<&Debugger>,
 ) -> Outcome {
+    run_attended(flow, options, context, inputs, events, abort, Attendants { debugger, observer: None }).await
+}
+
+/// Who looks after a run.
+#[derive(Clone, Copy, Default)]
+pub struct Attendants<'a> {
+    /// Pauses it.
+    pub debugger: Option<&'a Debugger>,
+    /// Is told how long nodes took.
+    pub observer: Option<&'a dyn Observer>,
+}
+
+/// As [`run_debugged`], with an observer.
+pub async fn run_attended(
+    flow: &Flow,
+    options: &RunOptions,
+    context: RunContext,
+    inputs: Vec<Input>,
+    events: mpsc::Sender<Event>,
+    abort: &Abort,
+    Attendants { debugger, observer }: Attendants<'_>,
+) -> Outcome {
     let context = RunContext { falsy: flow.falsy, ..context };
     let mut machine = Machine::new(flow, context.event.clone(), inputs);
     if debugger.is_some() {
@@ -178,6 +202,7 @@ pub async fn run_debugged(
         effect_sender,
         effects,
         debugger,
+        observer,
         obeyed: 0,
     };
     let end = runner.run(abort).await;
@@ -197,6 +222,7 @@ struct Runner<'a> {
     effect_sender: UnboundedSender<Effect>,
     effects: UnboundedReceiver<Effect>,
     debugger: Option<&'a Debugger>,
+    observer: Option<&'a dyn Observer>,
     /// Orders of the debugger that were obeyed.
     obeyed: u64,
 }
@@ -341,6 +367,7 @@ impl Runner<'_> {
                 true
             }
             Behaviour::Pure(work) => {
+                let began = self.observer.filter(|observer| observer.wants_all()).map(|_| Instant::now());
                 let mut run = self.node_run(node, self.effect_sender.clone(), self.cancel.clone());
                 let end = match catch_unwind(AssertUnwindSafe(|| work(&mut run))) {
                     Ok(result) => WorkEnd::Returned(run.into_ports(), result),
@@ -350,13 +377,21 @@ impl Runner<'_> {
                     self.machine.effect(node, effect);
                 }
                 self.machine.finish(node, end);
+                if let Some(began) = began {
+                    self.observe(node, false, began);
+                }
                 true
             }
             Behaviour::Async(work) => {
                 let (sender, effects) = mpsc::unbounded_channel();
                 let cancel = self.cancel.child_token();
                 let run = self.node_run(node, sender, cancel.clone());
-                self.crew.employ(node, Job { work, run, effects, cancel }, self.options.node_timeout);
+                self.crew.employ(
+                    node,
+                    &self.flow.nodes[node].id,
+                    Job { work, run, effects, cancel },
+                    self.options.node_timeout,
+                );
                 false
             }
         }
@@ -374,11 +409,18 @@ impl Runner<'_> {
                 self.machine.effect(node, effect);
                 false
             }
-            Some(News::Ended(node, end)) => {
+            Some(News::Ended(node, end, began)) => {
                 self.machine.finish(node, end);
+                self.observe(node, true, began);
                 true
             }
             None => false, // cannot be: the crew holds a sender
+        }
+    }
+
+    fn observe(&self, node: NodeIndex, waits: bool, began: Instant) {
+        if let Some(observer) = self.observer {
+            observer::tell(observer, &self.flow.nodes[node], waits, began, self.machine.state.nodes[node].status);
         }
     }
 

@@ -231,6 +231,20 @@ impl Inner {
     }
 }
 
+/// A client for what isn't a node's: the operator says where it connects to, and no policy judges it.
+///
+/// # Errors
+/// The system's certificates can't be used.
+pub(crate) fn plain_client(timeout: std::time::Duration) -> Result<Client, SetupError> {
+    let builder = Client::builder()
+        .user_agent(concat!("fireflow-worker/", env!("CARGO_PKG_VERSION")))
+        .tls_backend_preconfigured(tls::config(None)?)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy() // those of the environment
+        .timeout(timeout);
+    builder.build().map_err(|error| SetupError::Client(error.without_url().to_string()))
+}
+
 impl fmt::Debug for Outbound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Outbound").field(&self.now().settings).finish()

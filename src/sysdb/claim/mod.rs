@@ -9,7 +9,10 @@ use tokio_postgres::{IsolationLevel, Row, error::SqlState};
 use super::{
     Accounts, Owner, OwnerToken, PartitionLimits, RateLimit, Suspicion, SysdbError, SystemDatabase, WorkflowId,
 };
+use std::time::Instant;
+
 use crate::failpoint::failpoint;
+use crate::metrics::ClaimResult;
 use crate::postgres::{Parameter, Statements};
 
 /// Which rows this worker may take.
@@ -111,6 +114,8 @@ pub struct Claimed {
     pub created_at: i64,
     /// The workflow that it is a fork of.
     pub forked_from: Option<String>,
+    /// The trace that it is a part of, if its attributes say so.
+    pub traceparent: Option<String>,
     /// Whether steps are recorded from an earlier life.
     pub has_history: bool,
     priority: i32,
@@ -136,10 +141,33 @@ impl SystemDatabase {
         scope: &ClaimScope,
         claim: &Claim<'_>,
     ) -> Result<Result<Vec<Claimed>, Contended>, SysdbError> {
-        match self.try_claim(scope, claim).await {
+        let began = Instant::now();
+        let outcome = match self.try_claim(scope, claim).await {
             Ok(claimed) => Ok(Ok(claimed)),
             Err(SysdbError::Query(error)) if is_contention(&error) => Ok(Err(Contended)),
             Err(error) => Err(error),
+        };
+        self.count(claim.queue, began, outcome.as_ref().map(|claimed| claimed.as_ref().ok().map(Vec::as_slice)));
+        outcome
+    }
+
+    /// Count a claim: what it brought, or `None` for contention.
+    fn count(&self, queue: &str, began: Instant, outcome: Result<Option<&[Claimed]>, &SysdbError>) {
+        let Some(metrics) = self.metrics.queue(queue) else { return };
+        metrics.claim_duration.took(began.elapsed());
+        let (result, claimed) = match outcome {
+            Ok(Some([])) => (ClaimResult::Empty, &[][..]),
+            Ok(Some(claimed)) => (ClaimResult::Rows, claimed),
+            Ok(None) => (ClaimResult::Contended, &[][..]),
+            Err(SysdbError::Fenced) => return, // it wasn't sent
+            Err(_) => (ClaimResult::Failed, &[][..]),
+        };
+        metrics.claims.of(result).increment();
+        metrics.claimed.add(claimed.len() as u64);
+        for row in claimed.iter().filter(|row| row.attempts == 1) {
+            // Both by the database's clock.
+            let waited = u64::try_from(row.owner.since - row.created_at).unwrap_or(0);
+            metrics.wait.took(std::time::Duration::from_millis(waited));
         }
     }
 
@@ -189,6 +217,13 @@ impl SystemDatabase {
     /// queues whose one limit is a single execution in each partition. One statement, READ COMMITTED: the rows are
     /// locked by their ids, so that nobody who finds the first one locked takes the second.
     pub async fn claim_heads(&self, scope: &ClaimScope, queue: &str, limit: u32) -> Result<Vec<Claimed>, SysdbError> {
+        let began = Instant::now();
+        let outcome = self.try_claim_heads(scope, queue, limit).await;
+        self.count(queue, began, outcome.as_ref().map(|claimed| Some(claimed.as_slice())));
+        outcome
+    }
+
+    async fn try_claim_heads(&self, scope: &ClaimScope, queue: &str, limit: u32) -> Result<Vec<Claimed>, SysdbError> {
         let token = OwnerToken::fresh();
         let limit = i64::from(limit);
         let token_text = token.as_str();
@@ -264,6 +299,7 @@ fn read(row: &Row, queue: &str, token: &OwnerToken) -> Result<Claimed, tokio_pos
         deadline: row.try_get("workflow_deadline_epoch_ms")?,
         created_at: row.try_get("created_at")?,
         forked_from: row.try_get("forked_from")?,
+        traceparent: row.try_get("traceparent")?,
         has_history: row.try_get("has_history")?,
         priority: row.try_get("priority")?,
     })

@@ -45,6 +45,7 @@ RETURNING w.workflow_uuid, w.name, w.serialization, w.priority, w.created_at, w.
           CASE WHEN octet_length({inputs}) <= $10::bigint THEN {inputs} END AS inputs,
           COALESCE(octet_length({inputs}), 0)::bigint AS inputs_size, {is_legacy} AS legacy,
           w.started_at_epoch_ms, w.recovery_attempts, w.workflow_deadline_epoch_ms, w.forked_from,
+          left(w.attributes ->> 'traceparent', 200) AS traceparent,
           (SELECT TRUE FROM {s}.operation_outputs o WHERE o.workflow_uuid = w.workflow_uuid LIMIT 1) IS NOT NULL AS has_history";
 
 /// $11 most PENDING rows or NULL, $12 most starts or NULL in $13 milliseconds; $14 a partition, and $15 to $17 the same

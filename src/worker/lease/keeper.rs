@@ -26,7 +26,11 @@ use super::{
     clock::{Answer, LeaseClock, Loss, Order, Refusal},
     moment::Moment,
 };
-use crate::{postgres, sysdb::Fence};
+use crate::{
+    metrics::{self, Metrics},
+    postgres,
+    sysdb::Fence,
+};
 
 /// Questions under way at once: one may hang on a connection that is dead while others go over new ones.
 const OPEN: usize = 3;
@@ -96,6 +100,16 @@ impl Until {
     }
 }
 
+/// How long a lease may still be relied on, if nothing renews it.
+pub(in crate::worker) struct Remaining(Until);
+
+impl Remaining {
+    /// Now.
+    pub fn get(&self) -> Duration {
+        Duration::from_nanos(self.0.0.load(Ordering::SeqCst).saturating_sub(Moment::now().nanoseconds()))
+    }
+}
+
 impl Keeper {
     /// Keep a lease that was acquired by a question asked at `asked`. `running` is what runs under it. The heartbeat ends when
     /// the lease is over: whatever still goes on then shouldn't.
@@ -105,6 +119,7 @@ impl Keeper {
         running: Running,
         heartbeat: Heartbeat,
         on_stuck: OnStuck,
+        metrics: Arc<Metrics>,
     ) -> io::Result<Keeper> {
         let clock = LeaseClock::new(renewal.lease, asked);
         let until = Until(Arc::default());
@@ -121,6 +136,7 @@ impl Keeper {
             running,
             heartbeat,
             on_stuck,
+            metrics,
         };
         std::thread::Builder::new().name("lease".into()).spawn(move || runtime.block_on(task.run()))?;
         Ok(Keeper { held: watch, until, stop })
@@ -131,6 +147,11 @@ impl Keeper {
     pub fn fence(&self) -> Fence {
         let until = self.until.clone();
         Fence::new(move || until.is_ahead())
+    }
+
+    /// How long it may be relied on, asked at any time.
+    pub fn remaining(&self) -> Remaining {
+        Remaining(self.until.clone())
     }
 
     /// Completes when the lease is lost, with the reason.
@@ -174,6 +195,7 @@ struct Task {
     running: Running,
     heartbeat: Heartbeat,
     on_stuck: OnStuck,
+    metrics: Arc<Metrics>,
 }
 
 impl Drop for Task {
@@ -268,6 +290,14 @@ impl Task {
                     Answer::Failed
                 }
             };
+            self.metrics
+                .renewals
+                .of(match &answer {
+                    Answer::Granted => metrics::Renewal::Granted,
+                    Answer::Refused(_) => metrics::Renewal::Refused,
+                    Answer::Failed => metrics::Renewal::Failed,
+                })
+                .increment();
             link = answered.link.or(link);
             self.clock.answered(answered.asked, Moment::now(), answer);
             self.until.set(self.clock.until());

@@ -196,7 +196,13 @@ async fn tail_follows_to_the_end_and_its_exit_code_says_which() {
     let (bench, url) = bench().await;
     let _worker = bench.worker("watched", &[]).await;
     let mut all = Follower::start(&url, &["executions", "tail", "--json", "--queue", QUEUE]);
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await; // what comes before it looks isn't news
+    // What comes before its first look isn't news to it.
+    for herald in 0.. {
+        bench.client.enqueue(&format!("herald-{herald}"), "echo", json!({})).await;
+        if tokio::time::timeout(std::time::Duration::from_secs(1), all.line()).await.is_ok() {
+            break;
+        }
+    }
     bench.client.enqueue("good", "report", gated("good")).await;
     let mut good = Follower::start(&url, &["executions", "tail", "good", "--json"]);
     let created = good.until(|event| event["event"]["type"] == "execution:created").await;

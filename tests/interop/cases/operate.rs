@@ -180,7 +180,8 @@ async fn fork_writes_what_the_clients_write() {
     let Some(stage) = Stage::set().await else { return };
     for client in &stage.clients {
         for state in STATES {
-            for (step, queue) in [(1, None), (3, Some("elsewhere"))] {
+            // From step 1 Python takes nothing along, since its own steps are counted from there; those of flows are from 0.
+            for (step, queue) in [(2, None), (3, Some("elsewhere"))] {
                 let [theirs, own] = pair(&stage, client, &format!("fork{step}"), state).await;
                 let fields =
                     json!({"id": theirs, "step": step, "queue": queue, "appVersion": "v8", "timeoutMs": 90_000});

@@ -1,12 +1,12 @@
-//! The statements that are sent for each claim and each look ride indexes, whatever the tables hold: a real worker's, as
-//! the server says that it ran them.
+//! The statements that are sent for each claim and each look, and for each batch of `gc`, ride indexes, whatever the tables hold:
+//! as the server says that it ran them.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
 mod support;
 
 use serde_json::Value as Json;
-use support::{TestServer, bench::Bench, client::QUEUE, flows::echo};
+use support::{TestServer, bench::Bench, client::QUEUE, flows::echo, worker::program};
 
 /// Rows that wait, and rows that have ended.
 const FILL: &str = "
@@ -48,12 +48,8 @@ fn check(plan: &Json, most_rows: f64) {
     }
 }
 
-#[tokio::test]
-async fn claims_and_looks_ride_indexes_and_touch_no_more_rows_than_they_take() {
-    let bench = Bench::with(|_| vec![echo("echo")]).await;
-    let sql = bench.client.sql();
-    sql.execute(FILL, &[&QUEUE]).await.unwrap();
-    sql.batch_execute("VACUUM ANALYZE dbos.workflow_status").await.unwrap();
+/// From now on the server logs the plan of every statement in this database.
+async fn explain(bench: &Bench) {
     let name = bench.database.name();
     for setting in [
         "session_preload_libraries = 'auto_explain'",
@@ -62,8 +58,17 @@ async fn claims_and_looks_ride_indexes_and_touch_no_more_rows_than_they_take() {
         "auto_explain.log_timing = off",
         "auto_explain.log_format = 'json'",
     ] {
-        sql.batch_execute(&format!("ALTER DATABASE {name} SET {setting}")).await.unwrap();
+        bench.client.sql().batch_execute(&format!("ALTER DATABASE {name} SET {setting}")).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn claims_and_looks_ride_indexes_and_touch_no_more_rows_than_they_take() {
+    let bench = Bench::with(|_| vec![echo("echo")]).await;
+    let sql = bench.client.sql();
+    sql.execute(FILL, &[&QUEUE]).await.unwrap();
+    sql.batch_execute("VACUUM ANALYZE dbos.workflow_status").await.unwrap();
+    explain(&bench).await;
     let settings = [("queue.worker_concurrency", "20"), ("log.level", "info")];
     let worker = bench.worker("planned", &settings).await;
     let done = "SELECT count(*) / 300 FROM dbos.workflow_status WHERE executor_id = 'planned' AND status = 'SUCCESS'";
@@ -81,4 +86,32 @@ async fn claims_and_looks_ride_indexes_and_touch_no_more_rows_than_they_take() {
     let looks = plans(&log, "transaction_read_only");
     assert!(!looks.is_empty());
     looks.iter().for_each(|plan| check(plan, 100.0));
+}
+
+/// Others' old executions, with ours in between, and steps and messages of all.
+const OLD: &str = "
+INSERT INTO dbos.workflow_status (workflow_uuid, status, name, application_name, parent_workflow_id, created_at, completed_at)
+SELECT 'g' || n, 'SUCCESS', 'executeFireFlow', CASE WHEN n % 15 = 0 THEN 'fireflow-executor' ELSE 'shop' END,
+       CASE WHEN n % 2 = 0 THEN 'g' || n + 1 END, 1000 + n, 1000 + n / 3 FROM generate_series(1, 30000) n;
+INSERT INTO dbos.operation_outputs (workflow_uuid, function_id) SELECT 'g' || n, m FROM generate_series(1, 30000) n, generate_series(1, 2) m;
+INSERT INTO dbos.workflow_input (workflow_uuid, inputs) SELECT 'g' || n, '' FROM generate_series(1, 30000) n;
+INSERT INTO dbos.notifications (destination_uuid, topic, message) SELECT 'g' || n, 't', '' FROM generate_series(1, 30000, 9) n;
+VACUUM ANALYZE";
+
+#[tokio::test]
+async fn a_batch_of_gc_touches_no_more_rows_than_it_passes() {
+    let bench = Bench::with(|_| vec![]).await;
+    for statement in OLD.split(';') {
+        bench.client.sql().batch_execute(statement).await.unwrap();
+    }
+    explain(&bench).await;
+    let mut gc = program(&bench.database.url());
+    gc.args(["gc", "--older-than", "30d", "--batch-size", "100", "--pause", "0ms", "--max-duration", "5s"]);
+    let ended = gc.output().await.unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    let log = std::fs::read_to_string(TestServer::get().folder().join("server.log")).unwrap();
+    let batches = plans(&log, "of_outputs");
+    assert!(batches.len() > 10, "{}", batches.len());
+    // Each of a hundred passed rows, and what belongs to those that go.
+    batches.iter().for_each(|plan| check(plan, 400.0));
 }

@@ -199,7 +199,8 @@ async fn rows_without_a_workflow_and_contents_that_nobody_needs_go() {
     let (client, url) = (SqlClient::open(&database).await, database.url());
     workflow(&client, "kept", "SUCCESS", 1, "", "").await;
     let sql = format!(
-        "INSERT INTO dbos.workflow_input (workflow_uuid, inputs, retention_timestamp) SELECT 'old' || n, '', {DAYS_AGO} 40 FROM generate_series(1, 9) n;
+        "INSERT INTO dbos.workflow_input (workflow_uuid, inputs, retention_timestamp) SELECT 'old' || n, '', \
+             {DAYS_AGO} 40 FROM generate_series(1, 9) n;
          INSERT INTO dbos.workflow_input (workflow_uuid, inputs, retention_timestamp) VALUES ('new', '', {DAYS_AGO} 2), ('kept-too', '', {DAYS_AGO} 40);
          INSERT INTO dbos.workflow_status (workflow_uuid, status, completed_at) VALUES ('kept-too', 'SUCCESS', {DAYS_AGO} 1);
          INSERT INTO dbos.operation_outputs (workflow_uuid, function_id, retention_timestamp) SELECT 'old1', n, {DAYS_AGO} 40 FROM generate_series(1, 9) n;

@@ -122,7 +122,8 @@ fn what_is_shown_is_compared_and_only_ellipses_are_not() {
         all_fit(&shown(&["a", "…", "d"]), &["a", "b", "c", "d"]) && !all_fit(&shown(&["a", "…", "d"]), &["a", "b"])
     );
     assert!(!all_fit(&shown(&["a"]), &["a", "b"]) && !all_fit(&shown(&["a", "b"]), &["a"]));
-    let page = "```console\n$ fireflow-worker a \\\n  --b\nout\n$ systemctl c\n```\n```sh\n$ fireflow-worker no\n```\n<!-- run: worker w -->\n";
+    let page = "```console\n$ fireflow-worker a \\\n  --b\nout\n$ systemctl c\n```\n```sh\n$ fireflow-worker \
+                no\n```\n<!-- run: worker w -->\n";
     let steps = steps(page);
     assert_eq!(steps.len(), 3, "{steps:?}");
     assert!(

@@ -1,12 +1,12 @@
-//! The statements that are sent for each claim and each look ride indexes, whatever the tables hold: a real worker's, as
-//! the server says that it ran them.
+//! The statements that are sent for each claim and each look, and for each batch of `gc`, ride indexes, whatever the tables hold:
+//! as the server says that it ran them.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
 mod support;
 
 use serde_json::Value as Json;
-use support::{TestServer, bench::Bench, client::QUEUE, flows::echo, scrape};
+use support::{TestServer, bench::Bench, client::QUEUE, flows::echo, scrape, worker::program};
 
 /// Rows that wait, and rows that have ended.
 const FILL: &str = "
@@ -106,7 +106,7 @@ SELECT 'o' || n, CASE n % 1000 WHEN 0 THEN 'ERROR' WHEN 1 THEN 'PENDING' WHEN 2 
         &["workers"],
     ];
     for command in commands {
-        let output = support::worker::program(&url).args(command).output().await.unwrap();
+        let output = program(&url).args(command).output().await.unwrap();
         assert!(output.status.success(), "{command:?}: {output:?}");
     }
     // Tests at the same time write to the same log, from whose database a plan is it doesn't say: the text tells.
@@ -171,4 +171,32 @@ async fn claims_and_looks_ride_indexes_and_touch_no_more_rows_than_they_take() {
     let backlogs = plans(&log, "AS oldest");
     assert!(!backlogs.is_empty());
     backlogs.iter().for_each(|plan| check(plan, 10_000.0));
+}
+
+/// Others' old executions, with ours in between, and steps and messages of all.
+const OLD: &str = "
+INSERT INTO dbos.workflow_status (workflow_uuid, status, name, application_name, parent_workflow_id, created_at, completed_at)
+SELECT 'g' || n, 'SUCCESS', 'executeFireFlow', CASE WHEN n % 15 = 0 THEN 'fireflow-executor' ELSE 'shop' END,
+       CASE WHEN n % 2 = 0 THEN 'g' || n + 1 END, 1000 + n, 1000 + n / 3 FROM generate_series(1, 30000) n;
+INSERT INTO dbos.operation_outputs (workflow_uuid, function_id) SELECT 'g' || n, m FROM generate_series(1, 30000) n, generate_series(1, 2) m;
+INSERT INTO dbos.workflow_input (workflow_uuid, inputs) SELECT 'g' || n, '' FROM generate_series(1, 30000) n;
+INSERT INTO dbos.notifications (destination_uuid, topic, message) SELECT 'g' || n, 't', '' FROM generate_series(1, 30000, 9) n;
+VACUUM ANALYZE";
+
+#[tokio::test]
+async fn a_batch_of_gc_touches_no_more_rows_than_it_passes() {
+    let bench = Bench::with(|_| vec![]).await;
+    for statement in OLD.split(';') {
+        bench.client.sql().batch_execute(statement).await.unwrap();
+    }
+    explain(&bench).await;
+    let mut gc = program(&bench.database.url());
+    gc.args(["gc", "--older-than", "30d", "--batch-size", "100", "--pause", "0ms", "--max-duration", "5s"]);
+    let ended = gc.output().await.unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    let log = std::fs::read_to_string(TestServer::get().folder().join("server.log")).unwrap();
+    let batches = plans(&log, "of_outputs");
+    assert!(batches.len() > 10, "{}", batches.len());
+    // Each of a hundred passed rows, and what belongs to those that go.
+    batches.iter().for_each(|plan| check(plan, 400.0));
 }

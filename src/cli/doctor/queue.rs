@@ -23,17 +23,24 @@ pub(super) async fn waiting(visit: &Visit) -> Found {
         list(&waiting.examples)
     );
     let served = visit.settings.queue.iter().all(|queue| !visit.serving(&queue.name).is_empty());
-    Ok(vec![if served {
-        Finding::warning(
-            "waiting",
-            text,
-            "the workers are full, or limits hold it back: fireflow-worker queue show tells which. Raise queue.worker_concurrency, \
-             start more workers, or raise queue.concurrency; if they are idle, see limits, latest-version, locks and transactions here",
-        )
-    } else {
-        Finding::error("waiting", format!("{text}, and no live worker serves it"), "start a worker; see the check `workers`")
-    }
-    .of(&waiting)])
+    Ok(vec![
+        if served {
+            Finding::warning(
+                "waiting",
+                text,
+                "the workers are full, or limits hold it back: fireflow-worker queue show tells which. Raise \
+                 queue.worker_concurrency, start more workers, or raise queue.concurrency; if they are idle, see \
+                 limits, latest-version, locks and transactions here",
+            )
+        } else {
+            Finding::error(
+                "waiting",
+                format!("{text}, and no live worker serves it"),
+                "start a worker; see the check `workers`",
+            )
+        }
+        .of(&waiting),
+    ])
 }
 
 /// What waits on our queues for somebody else, or for nobody.
@@ -57,8 +64,8 @@ fn judge_strangers(groups: &[Group], visit: &Visit) -> Vec<Finding> {
                     "foreign-applications",
                     format!("{who} belong to application {}, {such}", group.application),
                     format!(
-                        "whoever enqueues should name application {} (applicationName), or none; or run a worker of that \
-                         worker.application_name",
+                        "whoever enqueues should name application {} (applicationName), or none; or run a worker of \
+                         that worker.application_name",
                         subject.application
                     ),
                 )
@@ -67,8 +74,9 @@ fn judge_strangers(groups: &[Group], visit: &Visit) -> Vec<Finding> {
                     "unknown-workflows",
                     format!("{who} are for the workflow {}, which no worker here knows, {such}", shown(&group.name)),
                     format!(
-                        "if they are meant for another program, it should have a queue of its own; if for this one, the workflow is called \
-                         {} (execution.workflow_name). fireflow-worker executions cancel ID takes one away",
+                        "if they are meant for another program, it should have a queue of its own; if for this one, \
+                         the workflow is called {} (execution.workflow_name). fireflow-worker executions cancel ID \
+                         takes one away",
                         subject.workflow
                     ),
                 )
@@ -78,22 +86,35 @@ fn judge_strangers(groups: &[Group], visit: &Visit) -> Vec<Finding> {
                     format!(
                         "{who} are for the class {}{}, which no worker here has, {such}",
                         shown(&group.class),
-                        if group.config.is_empty() { String::new() } else { format!(" in the configuration {}", group.config) }
+                        if group.config.is_empty() {
+                            String::new()
+                        } else {
+                            format!(" in the configuration {}", group.config)
+                        }
                     ),
-                    format!("the class is called {} (execution.class_name), or none; there are no configured instances", subject.class),
+                    format!(
+                        "the class is called {} (execution.class_name), or none; there are no configured instances",
+                        subject.class
+                    ),
                 )
             } else if !known(&subject.formats) {
                 Finding::warning(
                     "unknown-serialisations",
-                    format!("{who} are serialised as {}, which no worker here reads, {such}", group.serialization.as_deref().unwrap_or("nothing")),
+                    format!(
+                        "{who} are serialised as {}, which no worker here reads, {such}",
+                        group.serialization.as_deref().unwrap_or("nothing")
+                    ),
                     format!("enqueue in one of {}; portable_json is read by all", subject.formats.join(", ")),
                 )
             } else {
                 Finding::warning(
                     "unknown-versions",
-                    format!("{who} ask for application version {}, which no live worker has, {such}", shown(&group.version)),
-                    "start a worker of that worker.application_version until they are done, or let a client fork them to the version that \
-                     runs; clients that name no version get the newest",
+                    format!(
+                        "{who} ask for application version {}, which no live worker has, {such}",
+                        shown(&group.version)
+                    ),
+                    "start a worker of that worker.application_version until they are done, or let a client fork \
+                     them to the version that runs; clients that name no version get the newest",
                 )
             };
             finding
@@ -149,10 +170,12 @@ fn judge_limits(queue: &Queue, registered: &Registered, application: &str) -> Ve
         return found(Finding::error(
             "limits",
             format!(
-                "queue {name} is registered by application {owner}: its limits don't hold here, and its executors take from it too"
+                "queue {name} is registered by application {owner}: its limits don't hold here, and its executors \
+                 take from it too"
             ),
             format!(
-                "queue names are unique over all applications: choose another queue.name, or have {owner} give the name up"
+                "queue names are unique over all applications: choose another queue.name, or have {owner} give the \
+                 name up"
             ),
         ));
     }
@@ -161,7 +184,8 @@ fn judge_limits(queue: &Queue, registered: &Registered, application: &str) -> Ve
         return found(Finding::note(
             "limits",
             format!(
-                "queue {name} is registered with limits, and queue.limits = \"configured\" makes workers like this one ignore them"
+                "queue {name} is registered with limits, and queue.limits = \"configured\" makes workers like this \
+                 one ignore them"
             ),
             "mind that SDK executors and a pause go by the registered ones; take queue.limits out to follow them",
         ));
@@ -213,8 +237,14 @@ pub(super) async fn delayed(visit: &Visit) -> Found {
     } else {
         Finding::warning(
             "delayed",
-            format!("{} DELAYED beyond the time, for up to {}: {}", counted(&overdue, "execution"), age(overdue.oldest), list(&overdue.examples)),
-            "a live worker of the application releases them within a second: start one, or see why it can't (locks, grants)",
+            format!(
+                "{} DELAYED beyond the time, for up to {}: {}",
+                counted(&overdue, "execution"),
+                age(overdue.oldest),
+                list(&overdue.examples)
+            ),
+            "a live worker of the application releases them within a second: start one, or see why it can't (locks, \
+             grants)",
         )
         .of(&overdue)
     }])
@@ -228,8 +258,14 @@ pub(super) async fn deadlines(visit: &Visit) -> Found {
     } else {
         Finding::warning(
             "deadlines",
-            format!("{} past the deadline for up to {}: {}", counted(&expired, "execution"), age(expired.oldest), list(&expired.examples)),
-            "a live worker of the application cancels them within a second: start one, or see why it can't (locks, grants)",
+            format!(
+                "{} past the deadline for up to {}: {}",
+                counted(&expired, "execution"),
+                age(expired.oldest),
+                list(&expired.examples)
+            ),
+            "a live worker of the application cancels them within a second: start one, or see why it can't (locks, \
+             grants)",
         )
         .of(&expired)
     }])
@@ -276,8 +312,8 @@ pub(super) async fn stuck(visit: &Visit) -> Found {
             Finding::warning(
                 "stuck",
                 format!("{what}, which is no worker of this kind, {such}"),
-                "if that process works on them, all is well. If it is gone for good, name it in recovery.adopt_executors, or resume the \
-                 executions one by one",
+                "if that process works on them, all is well. If it is gone for good, name it in \
+                 recovery.adopt_executors, or resume the executions one by one",
             )
         };
         let finding = finding.figure("executor", held.executor.clone()).figure("count", held.count);
@@ -294,9 +330,13 @@ pub(super) async fn parked(visit: &Visit) -> Found {
     } else {
         Finding::warning(
             "parked",
-            format!("{} parked (MAX_RECOVERY_ATTEMPTS_EXCEEDED): {}", counted(&parked, "execution"), list(&parked.examples)),
-            "fireflow-worker executions show ID has the reason; when it is cured, executions resume ID gives it a fresh start. \
-             fireflow-worker gc --statuses parked removes old ones",
+            format!(
+                "{} parked (MAX_RECOVERY_ATTEMPTS_EXCEEDED): {}",
+                counted(&parked, "execution"),
+                list(&parked.examples)
+            ),
+            "fireflow-worker executions show ID has the reason; when it is cured, executions resume ID gives it a \
+             fresh start. fireflow-worker gc --statuses parked removes old ones",
         )
         .of(&parked)
     }])

@@ -20,7 +20,8 @@ pub(super) async fn schemas(visit: &Visit) -> Result<Vec<Finding>, SchemaError> 
         (_, Err(refusal)) => Finding::error(
             "system-schema",
             refusal.to_string(),
-            "fireflow-worker migrate --dry-run shows what brings it forward; docs/schema.md tells what can and what can't",
+            "fireflow-worker migrate --dry-run shows what brings it forward; docs/schema.md tells what can and what \
+             can't",
         ),
         (State::Usable { level } | State::Older { level }, _) => match visit.standing.and_then(Standing::shortfall) {
             Some(shortfall) => Finding::note(
@@ -95,12 +96,22 @@ pub(super) async fn indexes(visit: &Visit) -> Found {
         match index.broken {
             true => Finding::warning(
                 "indexes",
-                format!("index {} is invalid: building it was interrupted, and it costs without being used", index.name),
-                format!("DROP INDEX CONCURRENTLY {schema}.{name}, and build it again; or REINDEX INDEX CONCURRENTLY {schema}.{name}", name = index.name),
+                format!(
+                    "index {} is invalid: building it was interrupted, and it costs without being used",
+                    index.name
+                ),
+                format!(
+                    "DROP INDEX CONCURRENTLY {schema}.{name}, and build it again; or REINDEX INDEX CONCURRENTLY \
+                     {schema}.{name}",
+                    name = index.name
+                ),
             ),
             false => Finding::warning(
                 "indexes",
-                format!("index {} of level {} is not there: statements that ride it read whole tables", index.name, standing.level),
+                format!(
+                    "index {} of level {} is not there: statements that ride it read whole tables",
+                    index.name, standing.level
+                ),
                 "build it again as docs/schema.md and migrations/system have it, with CREATE INDEX CONCURRENTLY",
             ),
         }
@@ -137,7 +148,8 @@ pub(super) async fn trigger(visit: &Visit) -> Found {
         (false, ..) => Finding::note(
             "notify-trigger",
             "triggers announce enqueues, and queue.notify_trigger is not set here: those who enqueue pay for them",
-            "set queue.notify_trigger = true so that it is known, or drop the triggers fireflow_enqueued and fireflow_requeued",
+            "set queue.notify_trigger = true so that it is known, or drop the triggers fireflow_enqueued and \
+             fireflow_requeued",
         ),
     }])
 }

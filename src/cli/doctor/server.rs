@@ -105,8 +105,9 @@ pub(super) async fn clock(visit: &Visit) -> Found {
             Finding::warning(
                 "clock",
                 format!("the server's clock is {} {side} this machine's", age(ahead.abs())),
-                "run NTP on both (chrony, systemd-timesyncd). Leases and rate limits go by the server's clock alone; delays and \
-                 deadlines that clients on this machine compute come too early or too late by as much",
+                "run NTP on both (chrony, systemd-timesyncd). Leases and rate limits go by the server's clock \
+                 alone; delays and deadlines that clients on this machine compute come too early or too late by as \
+                 much",
             )
         }
     };
@@ -122,7 +123,10 @@ pub(super) async fn durability(visit: &Visit) -> Found {
         found.push(match setting.name.as_str() {
             "synchronous_commit" => Finding::warning(
                 "durability",
-                format!("synchronous_commit is off ({how}): a crash of the server loses what was acknowledged in the last moments; steps then run again that clients were told of"),
+                format!(
+                    "synchronous_commit is off ({how}): a crash of the server loses what was acknowledged in the \
+                     last moments; steps then run again that clients were told of"
+                ),
                 "set it to on: ALTER ROLE … SET synchronous_commit = on, or remove it from where it is set",
             ),
             name => Finding::error(
@@ -184,44 +188,60 @@ fn judge_defaults(settings: &[Setting], pooled: bool) -> Vec<Finding> {
         let how = whence(setting);
         let reset = format!("ALTER ROLE … SET {} = ", setting.name);
         let (name, value) = (setting.name.as_str(), setting.value.as_str());
-        found.extend(match name {
-            "default_transaction_isolation" if value != "read committed" => Some(Finding::warning(
-                "defaults",
-                format!("{name} is {value} ({how}): the worker's statements are made for read committed, and fail in crowds under another"),
-                format!("{reset}'read committed' for the worker's role"),
-            )),
-            "idle_session_timeout" if number > 0 => Some(Finding::warning(
-                "defaults",
-                format!("{name} is {number} ms ({how}): the server closes connections that the worker keeps"),
-                format!("{reset}0 for the worker's role"),
-            )),
-            "transaction_timeout" if (1..SHORT).contains(&number) => Some(Finding::warning(
-                "defaults",
-                format!("{name} is {number} ms ({how}): large batches of checkpoints are cut off"),
-                format!("{reset}'1min' for the worker's role"),
-            )),
-            "statement_timeout" if pooled && (1..SHORT).contains(&number) => Some(Finding::warning(
-                "defaults",
-                format!("{name} is {number} ms ({how}), and behind a pooler the worker can't set its own: claims and checkpoints are cut off under load"),
-                format!("{reset}'1min' for the worker's role"),
-            )),
-            "idle_in_transaction_session_timeout" if pooled && number == 0 => Some(Finding::note(
-                "defaults",
-                format!("{name} is not set, and behind a pooler the worker can't set its own: a worker that stands still keeps its locks"),
-                format!("{reset}'10s' for the worker's role"),
-            )),
-            "lock_timeout" if pooled && number == 0 => Some(Finding::note(
-                "defaults",
-                format!("{name} is not set, and behind a pooler the worker can't set its own: it waits for locks of others without end"),
-                format!("{reset}'2s' for the worker's role"),
-            )),
-            "jit" if pooled && value == "on" => Some(Finding::note(
-                "defaults",
-                "jit is on, and behind a pooler the worker can't switch it off for itself: compiling costs more than its statements do",
-                format!("{reset}off for the worker's role"),
-            )),
-            _ => None,
-        }.map(|finding| finding.figure(name, value)));
+        found.extend(
+            match name {
+                "default_transaction_isolation" if value != "read committed" => Some(Finding::warning(
+                    "defaults",
+                    format!(
+                        "{name} is {value} ({how}): the worker's statements are made for read committed, and fail \
+                         in crowds under another"
+                    ),
+                    format!("{reset}'read committed' for the worker's role"),
+                )),
+                "idle_session_timeout" if number > 0 => Some(Finding::warning(
+                    "defaults",
+                    format!("{name} is {number} ms ({how}): the server closes connections that the worker keeps"),
+                    format!("{reset}0 for the worker's role"),
+                )),
+                "transaction_timeout" if (1..SHORT).contains(&number) => Some(Finding::warning(
+                    "defaults",
+                    format!("{name} is {number} ms ({how}): large batches of checkpoints are cut off"),
+                    format!("{reset}'1min' for the worker's role"),
+                )),
+                "statement_timeout" if pooled && (1..SHORT).contains(&number) => Some(Finding::warning(
+                    "defaults",
+                    format!(
+                        "{name} is {number} ms ({how}), and behind a pooler the worker can't set its own: claims \
+                         and checkpoints are cut off under load"
+                    ),
+                    format!("{reset}'1min' for the worker's role"),
+                )),
+                "idle_in_transaction_session_timeout" if pooled && number == 0 => Some(Finding::note(
+                    "defaults",
+                    format!(
+                        "{name} is not set, and behind a pooler the worker can't set its own: a worker that stands \
+                         still keeps its locks"
+                    ),
+                    format!("{reset}'10s' for the worker's role"),
+                )),
+                "lock_timeout" if pooled && number == 0 => Some(Finding::note(
+                    "defaults",
+                    format!(
+                        "{name} is not set, and behind a pooler the worker can't set its own: it waits for locks of \
+                         others without end"
+                    ),
+                    format!("{reset}'2s' for the worker's role"),
+                )),
+                "jit" if pooled && value == "on" => Some(Finding::note(
+                    "defaults",
+                    "jit is on, and behind a pooler the worker can't switch it off for itself: compiling costs more \
+                     than its statements do",
+                    format!("{reset}off for the worker's role"),
+                )),
+                _ => None,
+            }
+            .map(|finding| finding.figure(name, value)),
+        );
     }
     found
 }
@@ -232,8 +252,9 @@ pub(super) async fn pooler(visit: &Visit) -> Found {
         Some(pooled) => Finding::note(
             "pooler",
             pooled,
-            "give the worker the server's own address, or the pooler's session mode, if messages shall be heard at once; else all is \
-             well, and what the worker would set for its sessions belongs to its role (see the check `defaults`)",
+            "give the worker the server's own address, or the pooler's session mode, if messages shall be heard at \
+             once; else all is well, and what the worker would set for its sessions belongs to its role (see the \
+             check `defaults`)",
         ),
         None => Finding::ok("pooler", "none, or one in session mode"),
     }])
@@ -298,8 +319,8 @@ pub(super) async fn connections(visit: &Visit) -> Found {
             found.push(figures(Finding::warning(
                 "connections",
                 format!("{used} of {most} connections are in use ({what})"),
-                "see who has them: SELECT usename, application_name, state, count(*) FROM pg_stat_activity GROUP BY 1, 2, 3; \
-                 then lower pools, put a pooler in between, or raise that limit",
+                "see who has them: SELECT usename, application_name, state, count(*) FROM pg_stat_activity GROUP BY \
+                 1, 2, 3; then lower pools, put a pooler in between, or raise that limit",
             )));
         }
     }

@@ -11,12 +11,13 @@ const HELD: i64 = 1_000_000;
 /// Transactions that stay open.
 pub(super) async fn transactions(visit: &Visit) -> Found {
     let open = visit.examiner.standstills().await?;
-    let found = open.iter().map(|session| {
-        Finding::warning(
+    let found =
+        open.iter().map(|session| {
+            Finding::warning(
             "transactions",
             format!(
-                "session {} ({}, database {}) has been in one transaction for {}, {}: VACUUM can't remove what died since, and \
-                 claims get slower",
+                "session {} ({}, database {}) has been in one transaction for {}, {}: VACUUM can't remove what died \
+                 since, and claims get slower",
                 session.pid, session.who, session.database, age(session.age), session.state
             ),
             format!(
@@ -26,7 +27,7 @@ pub(super) async fn transactions(visit: &Visit) -> Found {
         )
         .figure("pid", session.pid)
         .figure("age_seconds", session.age.round())
-    });
+        });
     Ok(or_ok(found.collect(), "transactions", format!("none is open for longer than {}", visit.patience())))
 }
 
@@ -39,10 +40,16 @@ pub(super) async fn prepared(visit: &Visit) -> Found {
         Finding::error(
             "prepared-transactions",
             format!(
-                "{} for up to {}: {}. They keep their locks over restarts, and VACUUM can't remove anything that died since",
-                counted(&prepared, "prepared transaction"), age(prepared.oldest), list(&prepared.examples)
+                "{} for up to {}: {}. They keep their locks over restarts, and VACUUM can't remove anything that \
+                 died since",
+                counted(&prepared, "prepared transaction"),
+                age(prepared.oldest),
+                list(&prepared.examples)
             ),
-            format!("ask whoever made it, then: ROLLBACK PREPARED '{}';", prepared.examples.first().map_or("", String::as_str)),
+            format!(
+                "ask whoever made it, then: ROLLBACK PREPARED '{}';",
+                prepared.examples.first().map_or("", String::as_str)
+            ),
         )
         .of(&prepared)
     }])
@@ -65,8 +72,8 @@ pub(super) async fn slots(visit: &Visit) -> Found {
             if held > 0 { format!(" and what died in the last {}", many(held, "transaction")) } else { String::new() }
         );
         let advice = format!(
-            "start its reader again, or drop it: SELECT pg_drop_replication_slot('{}'); max_slot_wal_keep_size bounds what a slot may \
-             keep before the disk is full",
+            "start its reader again, or drop it: SELECT pg_drop_replication_slot('{}'); max_slot_wal_keep_size \
+             bounds what a slot may keep before the disk is full",
             slot.name.replace('\'', "''")
         );
         let finding = if slot.kept >= 8 * KEPT {
@@ -76,7 +83,11 @@ pub(super) async fn slots(visit: &Visit) -> Found {
         };
         found.push(finding.figure("slot", slot.name.clone()).figure("wal_bytes", slot.kept));
     }
-    Ok(or_ok(found, "replication-slots", format!("{}, read and not behind", many(slots.len() as i64, "slot"))))
+    let text = match slots.len() {
+        0 => "there are none".to_owned(),
+        count => format!("{}, read and not behind", many(i64::try_from(count).unwrap_or(i64::MAX), "slot")),
+    };
+    Ok(or_ok(found, "replication-slots", text))
 }
 
 /// Statements that wait for somebody's lock.

@@ -20,11 +20,14 @@ pub(super) async fn dead_rows(visit: &Visit) -> Found {
         let last = table.vacuumed.map_or("never".into(), |ago| format!("{} ago", age(ago)));
         Finding::warning(
             "dead-rows",
-            format!("{} has {} dead rows beside {} live ones; last vacuumed: {last}", table.name, table.dead, table.live),
             format!(
-                "VACUUM (ANALYZE) {}; if the dead rows stay, something holds them: see transactions, prepared-transactions and \
-                 replication-slots. If it comes again: ALTER TABLE … SET (autovacuum_vacuum_scale_factor = 0.02, \
-                 autovacuum_vacuum_cost_delay = 0)",
+                "{} has {} dead rows beside {} live ones; last vacuumed: {last}",
+                table.name, table.dead, table.live
+            ),
+            format!(
+                "VACUUM (ANALYZE) {}; if the dead rows stay, something holds them: see transactions, \
+                 prepared-transactions and replication-slots. If it comes again: ALTER TABLE … SET \
+                 (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0)",
                 table.name
             ),
         )
@@ -79,7 +82,8 @@ pub(super) async fn retention(visit: &Visit) -> Found {
                 largest.unwrap_or_default()
             ),
             format!(
-                "fireflow-worker gc --older-than {KEPT_DAYS}d --dry-run counts what would go; run it by a timer (docs/operations.md)"
+                "fireflow-worker gc --older-than {KEPT_DAYS}d --dry-run counts what would go; run it by a timer \
+                 (docs/operations.md)"
             ),
         )
     } else {
@@ -103,7 +107,8 @@ pub(super) async fn orphans(visit: &Visit) -> Found {
         Finding::note(
             "orphans",
             format!("{table} has rows of {} that are gone: {}", counted(seen, "workflow"), list(&seen.examples)),
-            "fireflow-worker gc --orphans removes them. Delete a workflow with its SDK or with gc, not by DELETE alone",
+            "fireflow-worker gc --orphans removes them. Delete a workflow with its SDK or with gc, not by DELETE \
+             alone",
         )
         .of(seen)
         .figure("table", *table)
@@ -121,7 +126,8 @@ pub(super) async fn leftovers(visit: &Visit) -> Found {
                 Finding::note(
                     "leftovers",
                     format!("{} of executions that ended days ago: {}", counted(seen, what), list(&seen.examples)),
-                    "a running worker removes them, some hundreds every five minutes; fireflow-worker gc does so at once",
+                    "a running worker removes them, some hundreds every five minutes; fireflow-worker gc does so at \
+                     once",
                 )
                 .of(seen)
                 .figure("kind", what),

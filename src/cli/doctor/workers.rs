@@ -19,17 +19,27 @@ pub(super) async fn workers(visit: &Visit) -> Found {
     for queue in visit.settings.queue.iter() {
         let serving = visit.serving(&queue.name);
         let ids: Vec<String> = serving.iter().map(|worker| worker.id.clone()).collect();
-        found.push(match ids.is_empty() {
-            true => Finding::warning(
-                "workers",
-                format!("no live worker serves queue {}", queue.name),
-                "start one (systemctl start fireflow-worker, or the container); if it doesn't stay, its log says why, and its exit \
-                 code too (docs/operations.md, exit codes)",
-            ),
-            false => Finding::ok("workers", format!("{} on queue {}: {}", many(ids.len() as i64, "live worker"), queue.name, list(&ids))),
-        }
-        .figure("queue", queue.name.clone())
-        .figure("live", ids));
+        found.push(
+            match ids.is_empty() {
+                true => Finding::warning(
+                    "workers",
+                    format!("no live worker serves queue {}", queue.name),
+                    "start one (systemctl start fireflow-worker, or the container); if it doesn't stay, its log \
+                     says why, and its exit code too (docs/operations.md, exit codes)",
+                ),
+                false => Finding::ok(
+                    "workers",
+                    format!(
+                        "{} on queue {}: {}",
+                        many(i64::try_from(ids.len()).unwrap_or(i64::MAX), "live worker"),
+                        queue.name,
+                        list(&ids)
+                    ),
+                ),
+            }
+            .figure("queue", queue.name.clone())
+            .figure("live", ids),
+        );
     }
     let slow = visit.settings.worker.drain_timeout.as_secs_f64() + DRAINED;
     // Since when it drains isn't recorded; a worker that just started has other reasons.
@@ -37,7 +47,8 @@ pub(super) async fn workers(visit: &Visit) -> Found {
         found.push(Finding::note(
             "workers",
             format!("worker {} on {} drains", worker.id, worker.host),
-            "it ends when its executions do, or when its drain time is over; a second SIGTERM makes it give them back at once",
+            "it ends when its executions do, or when its drain time is over; a second SIGTERM makes it give them \
+             back at once",
         ));
     }
     Ok(found)
@@ -64,7 +75,8 @@ fn judge_versions(workers: &[WorkerRow], visit: &Visit) -> Vec<Finding> {
             Finding::note(
                 "worker-versions",
                 format!("live workers run fireflow-worker {}; this is {mine}", list(&programs)),
-                "fine while an upgrade rolls; afterwards restart those that were left behind (docs/operations.md, upgrade)",
+                "fine while an upgrade rolls; afterwards restart those that were left behind (docs/operations.md, \
+                 upgrade)",
             )
             .figure("programs", programs),
         );
@@ -76,8 +88,8 @@ fn judge_versions(workers: &[WorkerRow], visit: &Visit) -> Vec<Finding> {
             Finding::warning(
                 "worker-versions",
                 format!("live workers have several application versions: {}", list(&versions)),
-                "only workers of the newest registered one take executions that ask for no version; give all of them one \
-                 worker.application_version, unless they really run different things",
+                "only workers of the newest registered one take executions that ask for no version; give all of \
+                 them one worker.application_version, unless they really run different things",
             )
             .figure("versions", versions),
         );
@@ -101,8 +113,13 @@ pub(super) async fn leases(visit: &Visit) -> Found {
         found.push(
             Finding::note(
                 "leases",
-                format!("{} without saying so: {}", if dead.len() == 1 { "a worker ended" } else { "workers ended" }, list(&dead)),
-                "look at its log, or its machine's (out of memory, power); what it left goes back to the queue by any live worker",
+                format!(
+                    "{} without saying so: {}",
+                    if dead.len() == 1 { "a worker ended" } else { "workers ended" },
+                    list(&dead)
+                ),
+                "look at its log, or its machine's (out of memory, power); what it left goes back to the queue by \
+                 any live worker",
             )
             .figure("dead", dead),
         );
@@ -117,7 +134,11 @@ pub(super) async fn leases(visit: &Visit) -> Found {
         found.push(
             Finding::note(
                 "leases",
-                format!("{} of workers that ended days ago: {}", many(old.len() as i64, "row"), list(&old)),
+                format!(
+                    "{} of workers that ended days ago: {}",
+                    many(i64::try_from(old.len()).unwrap_or(i64::MAX), "row"),
+                    list(&old)
+                ),
                 "a live worker removes them, unless executions are still PENDING for them (see the check `stuck`)",
             )
             .figure("old", old),
@@ -142,8 +163,8 @@ pub(super) async fn latest_version(visit: &Visit) -> Found {
             Finding::warning(
                 "latest-version",
                 format!(
-                    "the newest registered application version is {}, which no live worker has: executions that ask for no version \
-                     wait for one (configured here: {mine})",
+                    "the newest registered application version is {}, which no live worker has: executions that ask \
+                     for no version wait for one (configured here: {mine})",
                     latest.name
                 ),
                 "run workers of that worker.application_version, or make yours the newest one again (the SDKs' \
@@ -161,12 +182,13 @@ pub(super) async fn latest_version(visit: &Visit) -> Found {
                     latest.name,
                     age(latest.ahead)
                 ),
-                "the clock of whoever registered it is wrong; set its version_timestamp in application_versions to now",
+                "the clock of whoever registered it is wrong; set its version_timestamp in application_versions to \
+                 now",
             )
             .figure("latest", latest.name.clone()),
         );
     }
-    Ok(or_ok(found, "latest-version", format!("{} is the newest, and runs", latest.name)))
+    Ok(or_ok(found, "latest-version", format!("{} is the newest one", latest.name)))
 }
 
 /// Executions that took their worker down.
@@ -184,8 +206,8 @@ pub(super) async fn crashes(visit: &Visit) -> Found {
         list(&seen.examples)
     );
     let advice = format!(
-        "look at the worker's log and memory at that time, and at what the flow does; at {most} times in a row it is parked \
-         (recovery.max_crashes). fireflow-worker executions cancel ID ends it"
+        "look at the worker's log and memory at that time, and at what the flow does; at {most} times in a row it \
+         is parked (recovery.max_crashes). fireflow-worker executions cancel ID ends it"
     );
     let finding = if level == Level::Warning {
         Finding::warning("crashes", found, advice)
@@ -204,9 +226,13 @@ pub(super) async fn old_sdks(visit: &Visit) -> Found {
             found.push(
                 Finding::warning(
                     "old-sdks",
-                    format!("executors of DBOS SDKs before TypeScript 5.2 and Python 3.2 take from queue {}: {}", queue.name, list(&executors)),
-                    "let them listen to other queues, or update their SDK: they take executions that they can't run, and what newer \
-                     clients enqueue has no inputs for them",
+                    format!(
+                        "executors of DBOS SDKs before TypeScript 5.2 and Python 3.2 take from queue {}: {}",
+                        queue.name,
+                        list(&executors)
+                    ),
+                    "let them listen to other queues, or update their SDK: they take executions that they can't \
+                     run, and what newer clients enqueue has no inputs for them",
                 )
                 .figure("queue", queue.name.clone())
                 .figure("executors", executors),

@@ -54,7 +54,7 @@ fn the_configuration_is_the_reference_and_stays_over_upgrades() {
 #[test]
 fn the_unit_runs_as_the_user_that_the_package_makes() {
     let unit = read("systemd/fireflow-worker.service");
-    let users = read("packaging/debian/sysusers.conf");
+    let users = read("packaging/debian/fireflow-worker.conf");
     let made: Vec<&str> =
         users.lines().filter(|line| line.starts_with("u ")).filter_map(|line| line.split(' ').nth(1)).collect();
     let [user] = made.as_slice() else { panic!("{made:?}") };
@@ -65,9 +65,14 @@ fn the_unit_runs_as_the_user_that_the_package_makes() {
 
 #[test]
 fn nothing_starts_by_itself() {
-    let units = &metadata()["systemd-units"];
-    for switch in ["enable", "start", "restart-after-upgrade", "stop-on-upgrade"] {
-        assert_eq!(units[switch].as_bool(), Some(false), "{switch}");
+    assert!(!metadata().contains_key("systemd-units"), "cargo-deb would start it");
+    for script in ["postinst", "prerm", "postrm"] {
+        let script = read(&format!("packaging/debian/scripts/{script}"));
+        let commands = script.lines().filter(|line| !line.trim_start().starts_with('#') && !line.contains("echo "));
+        for line in commands.filter(|line| line.contains("systemctl") || line.contains("deb-systemd")) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            assert!(!words.iter().any(|word| ["start", "enable", "restart"].contains(word)), "{line}");
+        }
     }
 }
 

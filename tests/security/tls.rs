@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::pki::{Authority, PrivateServer, inner_key, named, outer_key, parameter, pem, self_signed};
+use super::support::worker::program;
 
 /// Connections that are asked for a certificate, that are only taken with TLS, and that are only taken without.
 const HBA: &str = "
@@ -91,7 +92,16 @@ async fn each_mode_verifies_what_it_says() {
     let error = encrypted(&url("localhost", "sslmode=disable")).await.unwrap_err();
     assert!(matches!(error, Error::Login { .. }) && error.to_string().contains("no encryption"), "{error}");
 
-    // A certificate that has expired, one that is yet to come, and the first one again.
+    // The system's authorities, where ours is the only one.
+    let by_system = server.server.url("postgres").replace("127.0.0.1", "localhost");
+    for (file, code) in [("root.pem", 0), ("stranger.pem", 69)] {
+        let mut command = program(&format!("{by_system}?sslmode=verify-full&sslrootcert=system"));
+        command.arg("check").env("SSL_CERT_FILE", server.folder.path().join(file)).env("SSL_CERT_DIR", "/nowhere");
+        let output = command.output().await.unwrap();
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+    }
+
+    // A certificate that has expired.
     let mut params = named("localhost", &["localhost"]);
     params.not_after = rcgen::date_time_ymd(2020, 1, 1);
     params.not_before = rcgen::date_time_ymd(2019, 1, 1);

@@ -54,7 +54,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`LevelError`]; then everything stays as it was.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the reload of the configuration"))]
+    #[allow(dead_code, reason = "for the reload of the configuration")]
     pub(super) fn set_level(&self, level: &str) -> Result<(), LevelError> {
         let filter =
             filter(level).map_err(|error| LevelError::Unknown { level: level.to_owned(), why: error.to_string() })?;

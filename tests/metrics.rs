@@ -228,7 +228,7 @@ async fn a_scrape_waits_for_no_database_and_says_that_it_is_away() {
     let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
     admin.query(terminate, &[&name]).await.unwrap();
     let away = until(&address, |now| now.get("fireflow_database_up") == 0.0).await;
-    assert_eq!(away.get("fireflow_database_outages_total"), 1.0);
+    assert!(away.get("fireflow_database_outages_total") >= 1.0);
     assert_eq!(away.get("fireflow_ready"), 0.0);
     let began = Instant::now();
     let away = scrape(&address).await;
@@ -297,8 +297,11 @@ fn dashboard_and_alerts_use_no_metric_that_isn_t_there() {
         }
     }
     let alerts = file("ops/prometheus/alerts.yaml");
-    let used = metrics_in(&alerts.replace('\'', "\""));
-    assert!(used.len() > 15, "{used:?}");
+    // From `expr:` to the next key.
+    let rules = alerts.split("expr:").skip(1);
+    let expression = |rule: &str| rule.split("for:").next().unwrap().split("labels:").next().unwrap().to_owned();
+    let used: BTreeSet<String> = rules.flat_map(|rule| metrics_in(&expression(rule))).collect();
+    assert!(used.len() > 20, "{used:?}");
     let unknown: Vec<_> = used.difference(&known).collect();
     assert!(unknown.is_empty(), "in alerts.yaml: {unknown:?}");
 

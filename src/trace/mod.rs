@@ -167,6 +167,7 @@ struct Running {
 }
 
 /// A span that has ended.
+#[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "nobody sends it"))]
 #[derive(Clone, Debug)]
 struct Span {
     trace: [u8; 16],
@@ -190,6 +191,7 @@ enum Kind {
     Internal,
 }
 
+#[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "nobody sends it"))]
 #[derive(Clone, Debug)]
 enum Attribute {
     Text(Arc<str>),

@@ -235,6 +235,7 @@ impl Inner {
 ///
 /// # Errors
 /// The system's certificates can't be used.
+#[cfg(feature = "otlp")]
 pub(crate) fn plain_client(timeout: std::time::Duration) -> Result<Client, SetupError> {
     let builder = Client::builder()
         .user_agent(concat!("fireflow-worker/", env!("CARGO_PKG_VERSION")))

@@ -32,6 +32,8 @@ enum Kind {
     Client,
     /// Store flows
     Author,
+    /// Remove what ended long ago
+    Gc,
 }
 
 impl Grants {
@@ -44,6 +46,7 @@ impl Grants {
             Kind::Worker => Purpose::Worker,
             Kind::Client => Purpose::Client,
             Kind::Author => Purpose::Author,
+            Kind::Gc => Purpose::Retention,
         };
         let part = match (database.flows_url.is_some(), self.flows) {
             (false, false) => Part::Both,

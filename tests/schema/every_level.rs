@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use fireflow_worker::sysdb::doctor::{Examiner, Subject};
-use fireflow_worker::sysdb::grants::{GC, RUN, Room};
+use fireflow_worker::sysdb::grants::{Purpose, Room};
 use fireflow_worker::sysdb::operator::{Filter, Fork, Operator, Outcome, Rewind, Signal, Status, Unpaused};
 use fireflow_worker::sysdb::retention::{Cursor, Retention, Walk};
 use fireflow_worker::sysdb::schema::{SchemaName, app, ensure};
@@ -437,8 +437,8 @@ impl Play<'_> {
         };
         let prefix = "fireflow_".parse().unwrap();
         let examiner = Examiner::new(self.sysdb.clone(), prefix, subject, Duration::from_secs(60), 1000);
-        for grants in [&RUN[..], &GC[..]] {
-            assert_eq!(examiner.lacking(grants, &[Room::System, Room::Executions]).await.unwrap(), [""; 0]);
+        for purpose in [Purpose::Worker, Purpose::Retention] {
+            assert_eq!(examiner.lacking(purpose.grants(), &[Room::System, Room::Executions]).await.unwrap(), [""; 0]);
         }
         let missing = examiner.indexes(self.level).await.unwrap();
         assert!(missing.is_empty(), "{missing:?}");

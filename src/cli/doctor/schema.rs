@@ -3,7 +3,7 @@
 use super::finding::{Finding, list, many, or_ok};
 use super::{Found, Visit};
 use crate::postgres::Statements as _;
-use crate::sysdb::grants::{self, Room};
+use crate::sysdb::grants::{Purpose, Room};
 use crate::sysdb::{Standing, schema, schema::State};
 use crate::worker::SchemaError;
 
@@ -71,9 +71,9 @@ pub(super) async fn grants(visit: &Visit) -> Found {
     let apart = visit.settings.database.flows_url.is_some();
     let rooms: &[Room] =
         if apart { &[Room::System, Room::Executions] } else { &[Room::System, Room::Executions, Room::Flows] };
-    let mut lacking = examiner.lacking(&grants::RUN, rooms).await?;
+    let mut lacking = examiner.lacking(Purpose::Worker.grants(), rooms).await?;
     if apart {
-        lacking.extend(examiner.lacking_in(&database.flows, &grants::RUN, &[Room::Flows]).await?);
+        lacking.extend(examiner.lacking_in(&database.flows, Purpose::Worker.grants(), &[Room::Flows]).await?);
     }
     Ok(vec![if lacking.is_empty() {
         Finding::ok("grants", "the role may do what `run` does")

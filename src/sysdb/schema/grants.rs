@@ -17,11 +17,13 @@ pub enum Purpose {
     Client,
     /// Store flows: `flow push`, `pull`, `list`.
     Author,
+    /// Remove what ended long ago: `gc`.
+    Retention,
 }
 
 /// Where a table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Home {
+pub enum Room {
     /// In the system schema.
     System,
     /// In the system schema, from level 109 on.
@@ -32,24 +34,33 @@ enum Home {
     Flows,
 }
 
+impl Room {
+    /// Without regard to the level.
+    pub fn schema(self) -> Room {
+        if self == Payload { System } else { self }
+    }
+}
+
 /// The rights on one table.
 #[derive(Clone, Copy, Debug)]
 pub struct Grant {
-    home: Home,
-    table: &'static str,
+    /// Where the table is.
+    pub room: Room,
+    /// Its name; of application tables, without their prefix.
+    pub table: &'static str,
     /// Privileges, by their names in SQL.
     pub privileges: &'static [&'static str],
     /// What for.
     pub why: &'static str,
 }
 
-const fn grant(home: Home, table: &'static str, privileges: &'static [&'static str], why: &'static str) -> Grant {
-    Grant { home, table, privileges, why }
+const fn grant(room: Room, table: &'static str, privileges: &'static [&'static str], why: &'static str) -> Grant {
+    Grant { room, table, privileges, why }
 }
 
-use Home::{Executions, Flows, Payload, System};
+use Room::{Executions, Flows, Payload, System};
 
-const WORKER: [Grant; 15] = [
+const WORKER: [Grant; 17] = [
     grant(System, "dbos_migrations", &["SELECT"], "at which level the schema is"),
     grant(
         System,
@@ -89,6 +100,8 @@ const WORKER: [Grant; 15] = [
         &["SELECT", "INSERT", "UPDATE", "DELETE"],
         "executions that took their worker down; DELETE: they have ended",
     ),
+    grant(Executions, "queue_pauses", &["SELECT"], "which queues operators have paused"),
+    grant(Executions, "drain_requests", &["SELECT"], "whether an operator wants this worker to end"),
     grant(Flows, "flows", &["SELECT"], "the flows that are run"),
 ];
 
@@ -109,6 +122,27 @@ const CLIENT: [Grant; 7] = [
 
 const AUTHOR: [Grant; 1] = [grant(Flows, "flows", &["SELECT", "INSERT", "UPDATE"], "store flows and read them")];
 
+const RETENTION: [Grant; 13] = [
+    grant(System, "dbos_migrations", &["SELECT"], "at which level the schema is"),
+    grant(
+        System,
+        "workflow_status",
+        &["SELECT", "UPDATE", "DELETE"],
+        "what ended; UPDATE: the locks that keep two of them apart",
+    ),
+    grant(Payload, "workflow_input", &["SELECT", "DELETE"], "its inputs"),
+    grant(Payload, "workflow_output", &["SELECT", "DELETE"], "its result"),
+    grant(System, "operation_outputs", &["SELECT", "DELETE"], "its steps"),
+    grant(System, "notifications", &["SELECT", "DELETE"], "messages to it"),
+    grant(System, "workflow_events", &["SELECT", "DELETE"], "its events"),
+    grant(System, "workflow_events_history", &["SELECT", "DELETE"], "its earlier events"),
+    grant(System, "streams", &["SELECT", "DELETE"], "its streams"),
+    grant(Executions, "executions", &["SELECT", "DELETE"], "its row, with --executions"),
+    grant(Executions, "flow_pins", &["SELECT", "DELETE"], "which content it began with"),
+    grant(Executions, "flow_versions", &["SELECT", "UPDATE", "DELETE"], "contents that nobody needs any more"),
+    grant(Executions, "crashes", &["SELECT", "DELETE"], "how often it took its worker down"),
+];
+
 impl Purpose {
     /// The rights, table by table.
     pub fn grants(self) -> &'static [Grant] {
@@ -116,6 +150,7 @@ impl Purpose {
             Purpose::Worker => &WORKER,
             Purpose::Client => &CLIENT,
             Purpose::Author => &AUTHOR,
+            Purpose::Retention => &RETENTION,
         }
     }
 
@@ -124,13 +159,14 @@ impl Purpose {
             Purpose::Worker => "run a worker",
             Purpose::Client => "enqueue executions, send messages and read results",
             Purpose::Author => "store flows",
+            Purpose::Retention => "remove what ended long ago",
         }
     }
 }
 
 impl Grant {
     fn is_in(&self, part: Part) -> bool {
-        match self.home {
+        match self.room {
             Flows => part != Part::Executions,
             _ => part != Part::Main,
         }
@@ -138,7 +174,7 @@ impl Grant {
 
     /// The table as it stands in SQL text.
     pub fn table(&self, schema: &SchemaName, prefix: &Prefix) -> String {
-        match self.home {
+        match self.room {
             System | Payload => format!("{}.{}", schema.quoted(), self.table),
             Executions | Flows => prefix.table(self.table),
         }
@@ -162,7 +198,7 @@ pub fn statements(purpose: Purpose, schema: &SchemaName, prefix: &Prefix, part: 
         text(role)
     ));
     let grants: Vec<_> = purpose.grants().iter().filter(|grant| grant.is_in(part)).collect();
-    if grants.iter().any(|grant| matches!(grant.home, System | Payload)) {
+    if grants.iter().any(|grant| matches!(grant.room, System | Payload)) {
         sql.push_str(&format!("GRANT USAGE ON SCHEMA {} TO {quoted};\n", schema.quoted()));
     }
     if purpose == Purpose::Client {
@@ -176,7 +212,7 @@ pub fn statements(purpose: Purpose, schema: &SchemaName, prefix: &Prefix, part: 
         let (table, privileges) = (grant.table(schema, prefix), grant.privileges.join(", "));
         let statement = format!("GRANT {privileges} ON {table} TO {quoted};");
         sql.push_str(&format!("\n-- {}.\n", grant.why));
-        match grant.home {
+        match grant.room {
             // Before level 109 there is no such table.
             Payload => sql.push_str(&format!(
                 "DO $grant$ BEGIN\n    IF to_regclass('{}') IS NOT NULL THEN\n        {statement}\n    END IF;\nEND $grant$;\n",
@@ -216,7 +252,7 @@ pub async fn check(
     let grants = || purpose.grants().iter().filter(|grant| grant.is_in(part));
     let each = |grant: &'static Grant| grant.privileges.iter().map(move |privilege| (grant, *privilege));
     let (system, other): (Vec<_>, Vec<_>) =
-        grants().flat_map(each).partition(|(grant, _)| matches!(grant.home, System | Payload));
+        grants().flat_map(each).partition(|(grant, _)| matches!(grant.room, System | Payload));
 
     let names: Vec<&str> = system.iter().map(|(grant, _)| grant.table).collect();
     let privileges: Vec<&str> = system.iter().map(|(_, privilege)| *privilege).collect();

@@ -21,6 +21,9 @@ use Takes::{Effect, Restart};
 const KEYS: &[(&str, Takes)] = &[
     ("database.url", Restart),
     ("database.flows_url", Restart),
+    // The files themselves are read again for each connection.
+    ("database.password_file", Restart),
+    ("database.flows_password_file", Restart),
     ("database.schema", Restart),
     ("database.table_prefix", Restart),
     ("database.pool_size", Restart),
@@ -74,12 +77,21 @@ const KEYS: &[(&str, Takes)] = &[
     ("secrets.hosts", Effect),
     ("admin.enabled", Restart),
     ("admin.listen", Restart),
+    // The file itself is read again for each request.
+    ("admin.token_file", Restart),
+    ("admin.allow_unauthenticated", Restart),
     ("log.level", Effect),
     ("log.format", Restart),
+    ("trace.endpoint", Restart),
+    ("trace.headers_file", Restart),
+    ("trace.headers_variable", Restart),
+    ("trace.sample_ratio", Restart),
+    ("trace.service_name", Restart),
+    ("trace.timeout", Restart),
 ];
 
 /// Keys whose values may hold a password.
-const HIDDEN: [&str; 3] = ["database.url", "database.flows_url", "outbound.proxy"];
+const HIDDEN: [&str; 4] = ["database.url", "database.flows_url", "outbound.proxy", "trace.endpoint"];
 
 /// Longest value that is shown, in characters.
 const SHOWN: usize = 200;
@@ -205,6 +217,8 @@ mod tests {
 [database]
 url = "postgres://me:hush@other:5432/fireflow"
 flows_url = "postgres://me:hush@other:5432/flows"
+password_file = "/other-password"
+flows_password_file = "/other-flows-password"
 schema = "other"
 table_prefix = "other_"
 pool_size = 7
@@ -265,9 +279,18 @@ A = ["a.example"]
 [admin]
 enabled = false
 listen = "127.0.0.1:7421"
+token_file = "/other-token"
+allow_unauthenticated = true
 [log]
 level = "debug"
 format = "json"
+[trace]
+endpoint = "http://me:hush@other:4318"
+headers_file = "/other-headers"
+headers_variable = "OTHER"
+sample_ratio = 0.5
+service_name = "other"
+timeout = "6s"
 "#;
 
     fn settings(text: &str) -> Settings {

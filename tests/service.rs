@@ -19,7 +19,7 @@ use support::{
     TestServer,
     bench::Bench,
     flows::{FlowBuilder, echo},
-    worker::WorkerProcess,
+    worker::{PATIENCE, WorkerProcess, program},
 };
 use tempfile::NamedTempFile;
 use tokio::process::Command;
@@ -158,6 +158,50 @@ async fn a_dispatch_loop_that_hangs_is_told_on() {
     assert_eq!(manager.times("WATCHDOG=1"), pings, "seconds later");
     assert!(manager.times("STATUS=") > 1, "the rest of it lives");
     worker.kill().await;
+}
+
+/// A log that nobody reads takes every thread of the runtime that writes to it.
+#[tokio::test]
+async fn a_runtime_that_is_stuck_is_silent() {
+    let (bench, manager) = (bench().await, Manager::at_a_path());
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let file = file("[queue]\npolling_interval = \"50ms\"\n");
+    let mut command = program(&bench.database.url());
+    command.arg("run").arg("--config").arg(file.path()).env("FIREFLOW__WORKER__ID", "w1");
+    command.env("TOKIO_WORKER_THREADS", "2").stderr(writer.try_clone().unwrap());
+    manager.manage(&mut command, Some(WATCHDOG));
+    let mut worker = command.spawn().unwrap();
+    drop(command); // it has an end of the pipe
+    manager.hears("WATCHDOG=1", 2).await;
+    let (progress, mut filled) = tokio::sync::watch::channel(());
+    let filler = std::thread::spawn(move || {
+        while writer.write_all(b".").is_ok() {
+            progress.send_replace(())
+        }
+    });
+    while tokio::time::timeout(Duration::from_millis(500), filled.changed()).await.is_ok() {}
+    // Each has something to say in the end.
+    for number in 0..5 {
+        bench.client.enqueue(&format!("EX{number}"), "echo", json!({})).await;
+    }
+    let silent = async {
+        loop {
+            let pings = manager.times("WATCHDOG=1");
+            tokio::time::sleep(WATCHDOG).await;
+            if manager.times("WATCHDOG=1") == pings {
+                return pings;
+            }
+        }
+    };
+    let pings = tokio::time::timeout(PATIENCE, silent).await.expect("the pings end");
+    // Without a reader lines are lost, and nothing waits for them.
+    drop(reader);
+    filler.join().unwrap();
+    manager.hears("WATCHDOG=1", pings + 2).await;
+    bench.client.until_count("SUCCESS", 5).await;
+    let pid = rustix::process::Pid::from_raw(worker.id().unwrap().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    assert!(tokio::time::timeout(PATIENCE, worker.wait()).await.unwrap().unwrap().success());
 }
 
 /// Nobody gets in any more, or everybody does.

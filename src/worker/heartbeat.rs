@@ -6,7 +6,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
     time::Duration,
 };
 
@@ -95,9 +95,14 @@ impl Loop {
 }
 
 impl Heartbeat {
-    /// It turns, and is about to do this.
+    /// It turns, and is about to do this. Never waits: a beat that meets somebody who looks is left out.
     pub fn beat(&self, doing: &'static str) {
-        *self.beats.last() = Last { at: Instant::now(), doing };
+        let mut last = match self.beats.last.try_lock() {
+            Ok(last) => last,
+            Err(TryLockError::Poisoned(last)) => last.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        *last = Last { at: Instant::now(), doing };
     }
 
     /// Wait for what may take any time, such as for work.

@@ -210,13 +210,17 @@ async fn the_start_signal_may_come_late_or_never_but_must_be_true() {
     bench.client.enqueue("EX-no", "echo", json!({})).await;
     bench.client.until_step("EX-no", "DBOS.sleep").await;
     bench.client.send("EX-no", "START_SIGNAL", json!(false)).await;
+    bench.client.create_execution("EX-large", "echo").await;
+    bench.client.enqueue("EX-large", "echo", json!({})).await;
+    bench.client.until_step("EX-large", "DBOS.sleep").await;
+    bench.client.send("EX-large", "START_SIGNAL", json!("x".repeat(70_000))).await;
     bench.client.enqueue("EX-late", "echo", json!({"text": "hi"})).await;
     bench.client.until_step("EX-late", "DBOS.sleep").await;
     bench.client.send("EX-late", "OTHER", json!("GO")).await;
     bench.client.send("EX-late", "START_SIGNAL", json!("GO")).await;
     assert_eq!(bench.client.until("EX-late", "SUCCESS").await.result()["outputs"]["text"], "hi");
 
-    for id in ["EX-never", "EX-no"] {
+    for id in ["EX-never", "EX-no", "EX-large"] {
         let row = bench.client.until(id, "ERROR").await;
         assert!(row.error().contains("no start signal came within 1s"), "{row:?}");
         let (status, error) = bench.client.execution(id).await.unwrap();

@@ -26,7 +26,8 @@ SELECT id, key, value, first_value(last) OVER (PARTITION BY stream ORDER BY plac
           FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::int[], $6::int[], $7::text[])
                AS n(id, key, value, stream, place, function_id, serialization) OFFSET 0) appended"#;
 
-/// The oldest message of the topic, consumed and recorded as a step with its own value and format.
+/// The oldest message of the topic, consumed and recorded as a step with its own value and format. One that is larger than any
+/// that is waited for counts as `null`: it would have to be held in memory, here and at each replay.
 pub(super) const RECEIVE: &str = "
 WITH want AS (SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::bigint[])
                 AS n(id, topic, function_id, started, completed)),
@@ -38,8 +39,10 @@ WITH want AS (SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::bigint
             RETURNING want.*, n.message, n.serialization)
 INSERT INTO {s}.operation_outputs (workflow_uuid, function_id, function_name, output, serialization,
        started_at_epoch_ms, completed_at_epoch_ms{step_owner})
-SELECT taken.id, taken.function_id, 'DBOS.recv', taken.message, taken.serialization, taken.started,
-       taken.completed{step_owner_value}
+SELECT taken.id, taken.function_id, 'DBOS.recv',
+       CASE WHEN octet_length(taken.message) <= 65536 THEN taken.message ELSE 'null' END,
+       CASE WHEN octet_length(taken.message) <= 65536 THEN taken.serialization ELSE 'portable_json' END,
+       taken.started, taken.completed{step_owner_value}
   FROM taken JOIN {s}.workflow_status w ON w.workflow_uuid = taken.id
 RETURNING workflow_uuid, function_id, output, serialization";
 

@@ -178,7 +178,7 @@ async fn play(page: &Path, server: &Server, database: &str, ready: bool) -> usiz
     }
     let mut stage = Stage { url: server.url(database), port: free, folder, workers: BTreeMap::new() };
     if ready {
-        assert!(program(&stage.url).arg("migrate").status().await.unwrap().success());
+        assert!(program(&stage.url).arg("migrate").output().await.unwrap().status.success());
         let flows = std::fs::read_dir(root().join("examples/flows")).unwrap().map(|file| file.unwrap().path());
         assert!(program(&stage.url).args(["flow", "push"]).args(flows).output().await.unwrap().status.success());
         stage.start("worker-1").await;

@@ -36,7 +36,7 @@ async fn a_healthy_house_has_no_warnings_and_a_server_that_is_not_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let server = durable(&folder).await;
     let url = server.url("postgres");
-    assert!(program(&url).arg("migrate").status().await.unwrap().success());
+    assert!(program(&url).arg("migrate").output().await.unwrap().status.success());
     let worker = WorkerProcess::start(&url, "w1", &[]).await;
     let healthy = visit(&url, &["--strict"], &[]).await;
     assert_eq!(healthy.code, 0, "{:#}", healthy.said);
@@ -163,6 +163,13 @@ async fn transactions_and_locks_that_stay_are_told_with_whom_to_end() {
     patiently.is_well("locks");
     holder.batch_execute("ROLLBACK").await.unwrap();
     waiting.await.unwrap().unwrap();
+
+    // A check that can't look says so, and the others go on.
+    holder.batch_execute("BEGIN; LOCK TABLE fireflow_crashes").await.unwrap();
+    let blind = patient.visit(&[]).await;
+    blind.has("crashes", "warning", &["can't tell", "somebody holds a lock", "`locks`"]);
+    blind.is_well("parked");
+    holder.batch_execute("ROLLBACK").await.unwrap();
 }
 
 #[tokio::test]

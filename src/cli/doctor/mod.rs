@@ -271,6 +271,11 @@ fn add(
                 "can't tell: the question took too long, so there is much to read, or the server is overloaded",
                 "fireflow-worker doctor --deep gives it more time",
             ),
+            Some("55P03") => Finding::warning(
+                check,
+                format!("can't tell: {error}: somebody holds a lock on the table"),
+                "see the checks `locks` and `transactions`; workers wait for the same lock",
+            ),
             Some("42501") => Finding::warning(
                 check,
                 format!("can't tell: {error}"),

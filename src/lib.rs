@@ -9,12 +9,12 @@
 //! | [`worker`] | the daemon: lifecycle, lease, dispatch loop, recovery sweep, drain |
 //! | [`execution`] | `executeFireFlow`, the execution store and the flow store (application tables) |
 //! | [`durable`] | workflow context: steps that replay, messages, streams, cancellation. No SQL |
+//! | [`trace`] | a trace for each execution, sent to a collector |
 //! | [`sysdb`] | all SQL on the `dbos` schema: migrate, claim, commit, recover, query. No flows |
 //! | [`wire`] | the serialisations of DBOS clients |
 //! | [`flow`], [`nodes`] | the flow engine and the node catalogue. No PostgreSQL, no DBOS |
 //! | [`postgres`] | pool, TLS, listener, and the embedded server for `dev` and the tests |
 //! | [`config`] | settings: defaults, layers (file, environment, flags), validation |
-//! | [`trace`] | a trace for each execution, sent to a collector |
 //! | [`metrics`] | what the worker counts and measures of itself, and its text for Prometheus |
 
 // Who sends SQL, and how: see clippy.toml.

@@ -97,7 +97,9 @@ impl Tracer {
     ) -> Result<Tracer, SetupError> {
         let Some(endpoint) = &settings.endpoint else { return Ok(Tracer(None)) };
         let exporter = Exporter::start(settings, endpoint, worker, metrics)?;
-        tracing::info!(endpoint, ratio = settings.sample_ratio, "traces are sent");
+        // Without what else the URL may hold, such as a token.
+        let host = url::Url::parse(endpoint).ok().and_then(|url| url.host_str().map(str::to_owned));
+        tracing::info!(collector = host, ratio = settings.sample_ratio, "traces are sent");
         let ratio = settings.sample_ratio;
         Ok(Tracer(Some(Arc::new(Inner { exporter, worker: worker.into(), ratio, redactor }))))
     }

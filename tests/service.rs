@@ -18,6 +18,7 @@ use serde_json::json;
 use support::{
     TestServer,
     bench::Bench,
+    client::QUEUE,
     flows::{FlowBuilder, echo},
     worker::{PATIENCE, WorkerProcess, program},
 };
@@ -168,7 +169,7 @@ async fn a_runtime_that_is_stuck_is_silent() {
     let file = file("[queue]\npolling_interval = \"50ms\"\n");
     let mut command = program(&bench.database.url());
     command.arg("run").arg("--config").arg(file.path()).env("FIREFLOW__WORKER__ID", "w1");
-    command.env("TOKIO_WORKER_THREADS", "2").stderr(writer.try_clone().unwrap());
+    command.env("TOKIO_WORKER_THREADS", "2").env("FIREFLOW__LOG__LEVEL", "debug").stderr(writer.try_clone().unwrap());
     manager.manage(&mut command, Some(WATCHDOG));
     let mut worker = command.spawn().unwrap();
     drop(command); // it has an end of the pipe
@@ -180,10 +181,10 @@ async fn a_runtime_that_is_stuck_is_silent() {
         }
     });
     while tokio::time::timeout(Duration::from_millis(500), filled.changed()).await.is_ok() {}
-    // Each has something to say in the end.
-    for number in 0..5 {
-        bench.client.enqueue(&format!("EX{number}"), "echo", json!({})).await;
-    }
+    // They come at once, and each has something to say when it begins.
+    let five = "SELECT dbos.enqueue_workflow('executeFireFlow', $1, ARRAY['{\"flowId\": \"echo\"}'::json],
+                       workflow_id => 'EX' || n) FROM generate_series(1, 5) n";
+    assert_eq!(bench.client.sql().query(five, &[&QUEUE]).await.unwrap().len(), 5);
     let silent = async {
         loop {
             let pings = manager.times("WATCHDOG=1");

@@ -1,6 +1,6 @@
 //! The life of the worker, from connecting to the last word.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -388,21 +388,26 @@ impl Parts<'_> {
         let services = TaskTracker::new(); // what they need
         let mail = MailRoom::default();
         let family = Family::new(sysdb.clone());
-        services.spawn(family.clone().run(serving.clone()));
+        // Each with a heartbeat: all come to a stand if one of these is never polled again, or has panicked.
+        let serve = |name: &'static str, service: Pin<Box<dyn Future<Output = ()> + Send>>| {
+            let heartbeat = status.heartbeats().begin(name);
+            services.spawn(async move { heartbeat.wait("at work", service).await });
+        };
+        serve("children's outcomes", Box::pin(family.clone().run(serving.clone())));
 
         let (notifier, notify) = Notifier::new(sysdb.clone(), serving.clone());
-        services.spawn(notify);
+        serve("announcements", Box::pin(notify));
         let (writer, writers) = Writer::several(writers(settings), &sysdb, &notifier);
-        writers.into_iter().for_each(|writer| drop(services.spawn(writer.run(serving.clone()))));
+        writers.into_iter().for_each(|writer| serve("writer", Box::pin(writer.run(serving.clone()))));
         let listener = postgres::Listener::new(
             database.settings_for(status.metrics(), Purpose::Listen),
             &[sysdb::MESSAGES, sysdb::QUEUES],
         );
         let announcements = listener.subscribe();
-        services.spawn(mail.clone().run(sysdb.clone(), listener.subscribe(), serving.clone()));
+        serve("messages", Box::pin(mail.clone().run(sysdb.clone(), listener.subscribe(), serving.clone())));
         // Through such a pooler nothing is ever heard. Whoever waits looks by himself, with or without a listener.
         match database.pooling() {
-            Pooling::None => drop(services.spawn(listener.run(serving.clone()))),
+            Pooling::None => serve("listener", Box::pin(listener.run(serving.clone()))),
             Pooling::Transaction => drop(listener),
         }
         let executor = executor(settings, database, &sysdb, live.outbound(), self.tracer);
@@ -417,10 +422,10 @@ impl Parts<'_> {
             status: status.clone(),
         });
         let chores = Chores { sysdb: sysdb.clone(), running: running.clone(), mail, versions, status: status.clone() };
-        services.spawn(chores.run(serving.clone()));
+        serve("chores", Box::pin(chores.run(serving.clone())));
         let recovery = recovery(live, database, &sysdb, me, suspects, status);
         let recover = recovery.run(me.clone(), settings.worker.lease, running.clone(), serving.clone());
-        services.spawn(recover);
+        serve("recovery", Box::pin(recover));
         let queues: Vec<_> = settings.queue.iter().map(|queue| (queue.worker_concurrency, queue.weight)).collect();
         let mut dispatch = JoinSet::new();
         let mut lanes = Vec::new();

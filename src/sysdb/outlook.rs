@@ -136,13 +136,11 @@ impl SystemDatabase {
             outlook.expired = row.try_get("expired")?;
             outlook.read_only = row.try_get("read_only")?;
             outlook.announced = row.try_get("announced")?;
-            outlook.drain = match row.try_get::<_, Option<Vec<Option<String>>>>("drain")? {
-                Some(asked) => Some(Asked {
-                    at_once: asked.first().is_some_and(|at_once| at_once.as_deref() == Some("true")),
-                    by: asked.into_iter().nth(1).flatten(),
-                }),
-                None => None,
-            };
+            let asked = row.try_get::<_, Option<Vec<Option<String>>>>("drain")?;
+            outlook.drain = asked.map(|asked| Asked {
+                at_once: asked.first().is_some_and(|at_once| at_once.as_deref() == Some("true")),
+                by: asked.into_iter().nth(1).flatten(),
+            });
             outlook.moved = row.try_get::<_, Option<i64>>("level")? != known;
         }
         Ok(outlook)

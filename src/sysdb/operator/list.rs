@@ -11,8 +11,8 @@ use crate::postgres::{Session, Statements};
 
 /// Rows behind a filter that are few enough to be sorted.
 const FEW: i64 = 20_000;
-/// Rows that one statement looks through.
-const WINDOW: i64 = 5_000;
+/// Rows that the first statement looks through, unless the page is larger, and that later ones do at most.
+const WINDOW: (i64, i64) = (200, 5_000);
 /// Rows that are looked through for one page.
 const MOST: i64 = 500_000;
 /// Inputs up to this size are read, to say which flow an execution is of that has no row of its own yet.
@@ -252,6 +252,7 @@ impl Operator {
         let Filter { queue, worker, name, parent, flow, .. } = filter;
         let mut ids: Vec<String> = Vec::new();
         let mut looked = 0;
+        let mut window = i64::try_from(wanted).unwrap_or(i64::MAX).clamp(WINDOW.0, WINDOW.1);
         loop {
             let left = i64::try_from(wanted - ids.len()).unwrap_or(i64::MAX);
             let rows = client
@@ -268,24 +269,25 @@ impl Operator {
                         parent,
                         flow,
                         &self.application,
-                        &WINDOW,
+                        &window,
                         &left,
                     ],
                 )
                 .await?;
             let Some(first) = rows.first() else { return Ok((ids, None)) };
-            let window: i64 = first.try_get(0)?;
+            let seen: i64 = first.try_get(0)?;
             place = Place(first.try_get(1)?, first.try_get(2)?);
             for row in &rows {
                 ids.extend(row.try_get::<_, Option<String>>(3)?);
             }
-            looked += window;
-            if window < WINDOW || ids.len() >= wanted {
+            looked += seen;
+            if seen < window || ids.len() >= wanted {
                 return Ok((ids, None));
             }
             if looked >= MOST {
                 return Ok((ids, Some(place.0)));
             }
+            window = (window * 5).min(WINDOW.1);
         }
     }
 

@@ -1,7 +1,8 @@
 //! The command line: one file a subcommand, and output.
 //!
-//! stdout is data, stderr is talk. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 and 4 how an execution
-//! ended that was followed, 69 database unreachable, 70 a bug, 71 the lease ended under executions that can't be stopped, 75 another worker holds the id, 78 bad configuration.
+//! stdout is data, stderr is talk. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 and 4 how an execution ended that was
+//! followed, 69 database unreachable, 70 a bug, 71 the lease ended under executions that can't be stopped, 75 another worker
+//! holds the id, 78 bad configuration.
 
 mod access;
 mod cells;

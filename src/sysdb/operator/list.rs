@@ -101,10 +101,15 @@ const FITS: &str = "
     AND ($9::text IS NULL OR (SELECT e.flow_id FROM {executions} e WHERE e.id = w.workflow_uuid) = $9)
     AND (w.application_name = $10 OR w.application_name IS NULL OR w.application_name = '')";
 
-/// $1 and $2 the place after which, $3 the earliest time, $11 ids, $12 rows.
+/// $1 and $2 the place after which, $3 the earliest time, $11 ids, $12 rows. The rows are fetched first, by the primary key: beside it
+/// the planner would go through the index on their times.
 const OF_IDS: &str = "
-SELECT w.workflow_uuid FROM {s}.workflow_status w
- WHERE w.workflow_uuid = ANY($11) AND (w.created_at, w.workflow_uuid) < ($1, $2) AND w.created_at >= $3 AND {fits}
+WITH few AS MATERIALIZED (
+  SELECT w.workflow_uuid, w.created_at, w.status, w.queue_name, w.executor_id, w.name, w.parent_workflow_id, w.application_name
+    FROM {s}.workflow_status w WHERE w.workflow_uuid = ANY($11)
+)
+SELECT w.workflow_uuid FROM few w
+ WHERE (w.created_at, w.workflow_uuid) < ($1, $2) AND w.created_at >= $3 AND {fits}
  ORDER BY w.created_at DESC, w.workflow_uuid DESC LIMIT $12";
 
 /// $1 and $2 the place after which, $3 the earliest time, $11 rows to look through, $12 rows. Rides

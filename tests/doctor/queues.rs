@@ -156,6 +156,11 @@ async fn limits_that_contradict_are_told() {
     patient
         .has(&paused, "limits", "warning", &["fireflow-executions is paused", "queue resume fireflow-executions"])
         .await;
+    let by_operator = "INSERT INTO fireflow_queue_pauses (queue_name, paused_by, reason, registered)
+                       VALUES ('fireflow-executions', 'ada', 'the mail server is down', false)";
+    let words = ["paused by ada for", "(the mail server is down)", "queue resume fireflow-executions"];
+    patient.has(&format!("{}; {by_operator}", register("concurrency", "0")), "limits", "warning", &words).await;
+    patient.sql("DELETE FROM fireflow_queue_pauses").await;
     let other = register("concurrency, application_name", "100, 'shop'");
     patient.has(&other, "limits", "error", &["application shop", "another queue.name"]).await;
     let fewer = register("concurrency, worker_concurrency, rate_limit_max, rate_limit_period_sec", "7, 2, 10, 60");

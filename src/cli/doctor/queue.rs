@@ -6,7 +6,7 @@ use super::finding::{Finding, age, counted, list, many, or_ok};
 use super::{Found, Visit};
 use crate::config::{LimitSource, Queue};
 use crate::sysdb::INTERNAL_QUEUE;
-use crate::sysdb::doctor::{Group, Registered};
+use crate::sysdb::doctor::{Group, PausedQueue, Registered};
 
 /// What waits for too long although somebody could take it.
 pub(super) async fn waiting(visit: &Visit) -> Found {
@@ -154,13 +154,30 @@ pub(super) async fn unserved(visit: &Visit) -> Found {
 pub(super) async fn limits(visit: &Visit) -> Found {
     let registered = visit.examiner.registered().await?;
     let by_name: BTreeMap<&str, &Registered> = registered.iter().map(|queue| (queue.name.as_str(), queue)).collect();
+    let paused = visit.examiner.paused().await?;
     let mut found = Vec::new();
     for queue in visit.settings.queue.iter() {
+        if let Some(paused) = paused.iter().find(|paused| paused.name == queue.name) {
+            found.push(tell_pause(paused));
+            continue; // its registered limits are the pause's
+        }
         if let Some(registered) = by_name.get(queue.name.as_str()) {
             found.extend(judge_limits(queue, registered, &visit.settings.worker.application_name));
         }
     }
     Ok(or_ok(found, "limits", "registered and configured limits agree"))
+}
+
+fn tell_pause(paused: &PausedQueue) -> Finding {
+    let PausedQueue { name, by, reason, age: since } = paused;
+    let by = if by.is_empty() { String::new() } else { format!(" by {by}") };
+    let why = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+    Finding::warning(
+        "limits",
+        format!("queue {name} has been paused{by} for {}{why}: nothing is taken from it", age(*since)),
+        format!("fireflow-worker queue resume {name}, when whoever paused it is done"),
+    )
+    .figure("queue", name.clone())
 }
 
 fn judge_limits(queue: &Queue, registered: &Registered, application: &str) -> Vec<Finding> {

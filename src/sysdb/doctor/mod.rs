@@ -15,7 +15,7 @@ pub use queue::{Group, Held, Unserved};
 pub use server::{Server, Setting};
 pub use sessions::{Slot, Standstill};
 pub use tables::{Index, TableFigures};
-pub use workers::{Registered, Version, WorkerRow};
+pub use workers::{PausedQueue, Registered, Version, WorkerRow};
 
 use super::grants::{self, Grant, Room};
 use super::schema::{Prefix, SchemaName};
@@ -95,7 +95,7 @@ impl Examiner {
         let mut template = template
             .replace("{ours}", "(w.application_name = $1 OR w.application_name IS NULL OR w.application_name = '')")
             .replace("{cap}", &self.cap.to_string());
-        for table in ["workers", "crashes", "executions", "flow_pins", "flow_versions"] {
+        for table in ["workers", "crashes", "executions", "flow_pins", "flow_versions", "queue_pauses"] {
             template = template.replace(&format!("{{{table}}}"), &self.prefix.table(table));
         }
         self.sysdb.sql(&template).to_string()

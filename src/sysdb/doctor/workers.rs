@@ -37,6 +37,19 @@ pub struct Version {
     pub ahead: f64,
 }
 
+/// A queue of ours that an operator has paused.
+#[derive(Clone, Debug)]
+pub struct PausedQueue {
+    /// Its name.
+    pub name: String,
+    /// By whom; empty where that isn't known.
+    pub by: String,
+    /// Why; empty where nobody said.
+    pub reason: String,
+    /// Seconds since then.
+    pub age: f64,
+}
+
 /// A queue of ours as it is registered.
 #[derive(Clone, Debug)]
 pub struct Registered {
@@ -66,6 +79,11 @@ const REGISTERED: &str = "
 SELECT name, NULLIF(to_jsonb(q) ->> 'application_name', '') AS owner, concurrency, worker_concurrency, rate_limit_max,
        rate_limit_period_sec, polling_interval_sec, {partition_limits}, {by_flag} AS by_flag
   FROM {s}.queues q WHERE name = ANY($1) ORDER BY name";
+
+/// $1 queues.
+const PAUSED: &str = "
+SELECT queue_name, COALESCE(paused_by, ''), COALESCE(reason, ''), EXTRACT(epoch FROM now() - paused_at)::float8
+  FROM {queue_pauses} WHERE queue_name = ANY($1) ORDER BY queue_name";
 
 const CRASHES: &str = "
 SELECT workflow_id || ' (' || crashes || ' times, last on ' || worker_id || ': ' || reason || ')',
@@ -115,6 +133,23 @@ impl Examiner {
             Ok(Registered { name: row.try_get(0)?, owner: row.try_get(1)?, limits: queues::read(row)? })
         };
         rows.iter().map(registered).collect()
+    }
+
+    /// Our queues, as far as operators have paused them.
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub async fn paused(&self) -> Result<Vec<PausedQueue>, SysdbError> {
+        let rows = self.ask(PAUSED, &[&self.subject.queues]).await?;
+        let paused = |row: &tokio_postgres::Row| {
+            Ok(PausedQueue {
+                name: row.try_get(0)?,
+                by: row.try_get(1)?,
+                reason: row.try_get(2)?,
+                age: row.try_get(3)?,
+            })
+        };
+        rows.iter().map(paused).collect()
     }
 
     /// Executions that were at work when their worker died, so many times in a row at least.

@@ -16,8 +16,10 @@ use crate::sysdb::operator::{Drain as Asked, WorkerState};
 /// Pause between looks at who drains.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Ask workers to drain and end, as SIGTERM does: they claim nothing more, let what runs finish within their drain time, and give
-/// the rest back. They notice within about a second, wherever they run.
+/// Ask workers to finish what runs and end.
+///
+/// As SIGTERM does: they claim nothing more, let what runs finish within their drain time, and give the rest back. They notice within
+/// about a second, wherever they run.
 ///
 /// The request is for the process that runs now, and can't be taken back: whoever starts afterwards under the same id serves as
 /// always. The process exits with 0, so whether it is started again is for its supervisor to say: systemd's Restart=on-failure

@@ -10,7 +10,9 @@ use crate::sysdb::schema::{
     grants::{self, Purpose},
 };
 
-/// Write the GRANT statements for a role that is no owner of the tables. Connects to nothing; the owner runs them:
+/// Write the rights that a role needs, as SQL.
+///
+/// GRANT statements for a role that is no owner of the tables. Connects to nothing; the owner runs them:
 /// fireflow-worker grants fireflow_run | psql "$OWNER_URL"
 #[derive(Debug, Args)]
 pub struct Grants {

@@ -84,27 +84,22 @@ enum Command {
     Run(run::Run),
     Dev(dev::Dev),
     Migrate(migrate::Migrate),
-    /// Write the rights that a role needs, as SQL
     Grants(grants::Grants),
     Check(check::Check),
     Healthcheck(healthcheck::Healthcheck),
     Enqueue(enqueue::Enqueue),
     #[command(subcommand)]
     Flow(flow::Flow),
+    #[command(subcommand)]
+    Executions(executions::Executions),
+    #[command(subcommand)]
+    Queue(queue::Queue),
+    Workers(workers::Workers),
+    Drain(drain::Drain),
     Doctor(doctor::Doctor),
     Gc(gc::Gc),
     Completions(completions::Completions),
     Man(man::Man),
-    /// List, show and follow executions; cancel, resume, retry and fork them
-    #[command(subcommand)]
-    Executions(executions::Executions),
-    /// Show queues, pause and resume them
-    #[command(subcommand)]
-    Queue(queue::Queue),
-    /// Show the workers, their leases, and what they have
-    Workers(workers::Workers),
-    /// Ask workers to finish what runs and end
-    Drain(drain::Drain),
 }
 
 impl Global {

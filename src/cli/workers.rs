@@ -17,8 +17,10 @@ use crate::{
     sysdb::operator::{WorkerRow, WorkerState},
 };
 
-/// Show the workers of the application: those that live, those that ended or died within the last day, and executors of
-/// other SDKs that have claimed executions.
+/// Show the workers, their leases, and what they have.
+///
+/// All of the application: those that live, those that ended or died within the last day, and executors of other SDKs that have
+/// claimed executions.
 ///
 /// What runs and waits is counted in the database. JSON: [{id, state, alive, incarnation, host, pid, version, application_version, queues,
 /// since, renewed_at, expires_at, expires_in_ms, drain_asked_at, running, waiting}]; `state` is running, draining, stopped, expired or unregistered.

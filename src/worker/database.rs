@@ -205,6 +205,14 @@ impl Database {
     /// Those of the database.
     pub async fn inspect(&self) -> Result<State, SchemaError> {
         self.check_rights().await?;
+        self.state().await
+    }
+
+    /// As [`Database::inspect`], whatever the role may do.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn state(&self) -> Result<State, SchemaError> {
         let client = self.pool.get().await?;
         Ok(schema::inspect(&*client, &self.schema).await?)
     }
@@ -226,7 +234,15 @@ impl Database {
     /// # Errors
     /// [`SchemaError`], for a schema that can't be used.
     pub async fn plan_schemas(&self) -> Result<Vec<String>, SchemaError> {
-        self.with_tables(schema::plan(&self.inspect().await?, &self.schema)?).await
+        self.plan_for(&self.inspect().await?).await
+    }
+
+    /// The same for a schema that was looked at.
+    ///
+    /// # Errors
+    /// [`SchemaError`], for a schema that can't be used.
+    pub async fn plan_for(&self, state: &State) -> Result<Vec<String>, SchemaError> {
+        self.with_tables(schema::plan(state, &self.schema)?).await
     }
 
     /// What [`Database::migrate_schemas`] would do, as [`Database::plan_schemas`].

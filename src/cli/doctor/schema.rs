@@ -10,7 +10,7 @@ use crate::worker::SchemaError;
 /// What the system schema is, and whether the application tables are there.
 pub(super) async fn schemas(visit: &Visit) -> Result<Vec<Finding>, SchemaError> {
     let name = &visit.settings.database.schema;
-    let state = visit.database.inspect().await?;
+    let state = visit.database.state().await?;
     let system = match (&state, schema::plan(&state, &visit.database.schema)) {
         (State::Empty, _) => Finding::warning(
             "system-schema",
@@ -36,7 +36,7 @@ pub(super) async fn schemas(visit: &Visit) -> Result<Vec<Finding>, SchemaError> 
     };
     let plan = match &state {
         State::Empty => Ok(Vec::new()), // its own tables are in the plan, too
-        _ => visit.database.plan_schemas().await,
+        _ => visit.database.plan_for(&state).await,
     };
     let tables = match plan {
         Ok(missing) if missing.is_empty() && state == State::Empty => None,

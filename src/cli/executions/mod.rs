@@ -17,7 +17,7 @@ use clap::Subcommand;
 
 use super::Global;
 
-/// Executions: list, show, follow; cancel, resume, retry, fork.
+/// List, show and follow executions; cancel, resume, retry and fork them.
 #[derive(Debug, Subcommand)]
 pub enum Executions {
     /// List executions, newest first

@@ -9,7 +9,7 @@ use clap::Subcommand;
 
 use super::Global;
 
-/// Queues: show, pause, resume.
+/// Show queues, pause and resume them.
 #[derive(Debug, Subcommand)]
 pub enum Queue {
     /// Show what stands on queues, their limits and their pace

@@ -279,7 +279,6 @@ A = ["a.example"]
 [admin]
 enabled = false
 listen = "127.0.0.1:7421"
-token_file = "/other-token"
 allow_unauthenticated = true
 [log]
 level = "debug"

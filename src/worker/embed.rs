@@ -96,7 +96,8 @@ impl Worker {
     /// # Errors
     /// [`StartError`], before anything was claimed. Once the worker serves, it outlives the database going away.
     pub async fn run(self) -> Result<(), StartError> {
-        lifecycle::run(self.live, self.status, self.shutdown, self.on_stuck).await
+        // On the heap, as its parts are: whoever embeds it may have small stacks.
+        Box::pin(lifecycle::run(self.live, self.status, self.shutdown, self.on_stuck)).await
     }
 
     /// Run in a task of its own, on the runtime that this is called on.

@@ -101,14 +101,14 @@ pub(super) async fn run(
         let tracer = Tracer::start(&settings.trace, &identity.id, redactor, status.metrics())?;
         // It reads the system's certificates, meanwhile.
         let outbound = async { live.set_up().await.map_err(StartError::from) };
-        let ((), database) = tokio::try_join!(outbound, open(&settings, &status, &shutdown))?;
+        let ((), database) = tokio::try_join!(outbound, Box::pin(open(&settings, &status, &shutdown)))?;
         let Some(database) = database else { return Ok(()) };
         status.connected(database.pooling());
         status.monitor().connected(database.pools());
         if let Some(pooled) = database.pooled() {
             tracing::warn!("{pooled}");
         }
-        let served = serve(&live, &identity, &database, &tracer, &status, &shutdown, &on_stuck).await;
+        let served = Box::pin(serve(&live, &identity, &database, &tracer, &status, &shutdown, &on_stuck)).await;
         tracer.stop(settings.trace.timeout).await;
         served
     };
@@ -216,7 +216,7 @@ async fn serve(
             shutdown,
             on_stuck,
         };
-        match parts.live(&before).await {
+        match Box::pin(parts.live(&before)).await {
             Ok(()) => (pause, told) = (Duration::from_millis(500), Telling::default()),
             Err(error) if before.is_empty() && !error.is_transient() => return Err(error),
             Err(error) => {
@@ -360,7 +360,7 @@ impl Parts<'_> {
             () = shutdown.draining() => Ok(false),
         };
         if let Ok(true) = recovered {
-            self.work(&keeper, running).await;
+            Box::pin(self.work(&keeper, running)).await;
         }
         status.monitor().holds(None);
         keeper.stop().await;

@@ -93,7 +93,6 @@ impl Limits {
             }
             tracing::info!(
                 source,
-                paused,
                 concurrency = limits.concurrency,
                 worker_concurrency = limits.worker_concurrency.map_or(own, |limit| limit.min(own)),
                 rate_limit = limits.rate.map(tracing::field::display),
@@ -102,6 +101,7 @@ impl Limits {
                 partition_rate_limit =
                     limits.partition.as_ref().and_then(|own| own.rate).map(tracing::field::display),
                 polling_interval = %humantime::format_duration(limits.polling_interval),
+                paused,
                 "limits in force"
             );
             *now = Some(limits);

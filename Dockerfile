@@ -20,6 +20,7 @@ RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' > src/main.rs \
 # The crate. Files keep their times, which may lie before the empty crate's build: touched, or cargo would keep that one.
 # Without the default feature, which downloads PostgreSQL for `dev`.
 COPY migrations migrations
+COPY config config
 COPY examples examples
 COPY src src
 RUN touch src/lib.rs src/main.rs \

@@ -74,7 +74,7 @@ SELECT (SELECT TRUE FROM {s}.workflow_status WHERE {ours} LIMIT 1) IS NOT NULL A
 
 /// What operators asked for. A request to drain is for the life that has the lease: ours, as long as this is sent. $9 the worker.
 const ORDERS: &str = "
-       EXISTS (SELECT FROM {pauses} p WHERE p.queue_name = asked.queue) AS paused,
+       (SELECT TRUE FROM {pauses} p WHERE p.queue_name = asked.queue LIMIT 1) IS NOT NULL AS paused,
        (SELECT ARRAY[d.at_once::text, d.requested_by]
           FROM {drains} d JOIN {workers} k ON k.id = d.worker_id AND k.incarnation = d.incarnation
          WHERE d.worker_id = $9) AS drain";

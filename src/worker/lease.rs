@@ -12,18 +12,17 @@ mod moment;
 #[cfg(test)]
 mod simulation;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use uuid::Uuid;
 
 pub use keeper::Stuck;
-pub(super) use keeper::{Keeper, OnStuck, Remaining};
+pub(super) use keeper::{Keeper, OnStuck, Remaining, Told};
 pub(super) use moment::Moment;
 
 use self::keeper::Renewal;
-use super::{Identity, heartbeat::Heartbeat, running::Running};
+use super::{Identity, running::Running};
 use crate::{
-    metrics::Metrics,
     postgres::{self, Pool, Statements},
     sysdb::{SysdbError, schema::Prefix},
 };
@@ -192,9 +191,7 @@ impl Leases {
         me: &Identity,
         asked: Moment,
         running: Running,
-        heartbeat: Heartbeat,
-        on_stuck: OnStuck,
-        metrics: Arc<Metrics>,
+        told: Told,
     ) -> Result<Keeper, LeaseError> {
         let statement = format!(
             "WITH held AS (SELECT id, incarnation, expires_at, host, pid FROM {table} WHERE id = $1 FOR NO KEY UPDATE),
@@ -207,7 +204,7 @@ impl Leases {
             table = self.table
         );
         let renewal = Renewal { connect: connect.clone(), statement, me: me.clone(), lease: self.lease };
-        Keeper::start(renewal, asked, running, heartbeat, on_stuck, metrics).map_err(LeaseError::Thread)
+        Keeper::start(renewal, asked, running, told).map_err(LeaseError::Thread)
     }
 
     /// Show that this worker drains.

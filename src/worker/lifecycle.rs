@@ -10,7 +10,7 @@ use super::{
     chores::Chores,
     dispatch::{Dispatcher, Starter},
     heartbeat::database_patience,
-    lease::{Keeper, Leases, OnStuck, Registration},
+    lease::{Keeper, Leases, OnStuck, Registration, Told},
     limits::Limits as QueueLimits,
     lookout::{self, Lane, Lookout, Work},
     partitions::Partitions,
@@ -345,9 +345,12 @@ impl Parts<'_> {
         let (predecessor, asked) = acquired?;
         let running = Running::default();
         let connect = database.settings_for(status.metrics(), Purpose::Lease);
-        let metrics = status.metrics().clone();
-        let heartbeat = status.heartbeats().begin("renewal of the lease");
-        let keeper = leases.keep(&connect, me, asked, running.clone(), heartbeat, on_stuck.clone(), metrics)?;
+        let told = Told {
+            heartbeat: status.heartbeats().begin("renewal of the lease"),
+            on_stuck: on_stuck.clone(),
+            metrics: status.metrics().clone(),
+        };
+        let keeper = leases.keep(&connect, me, asked, running.clone(), told)?;
         status.monitor().holds(Some(keeper.remaining()));
         without_lease(status, "recovering what earlier lives left");
         let recovered = tokio::select! {

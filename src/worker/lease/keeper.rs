@@ -110,17 +110,18 @@ impl Remaining {
     }
 }
 
+/// Who is told how the renewal goes.
+pub(in crate::worker) struct Told {
+    pub heartbeat: Heartbeat,
+    pub on_stuck: OnStuck,
+    pub metrics: Arc<Metrics>,
+}
+
 impl Keeper {
     /// Keep a lease that was acquired by a question asked at `asked`. `running` is what runs under it. The heartbeat ends when
     /// the lease is over: whatever still goes on then shouldn't.
-    pub(super) fn start(
-        renewal: Renewal,
-        asked: Moment,
-        running: Running,
-        heartbeat: Heartbeat,
-        on_stuck: OnStuck,
-        metrics: Arc<Metrics>,
-    ) -> io::Result<Keeper> {
+    pub(super) fn start(renewal: Renewal, asked: Moment, running: Running, told: Told) -> io::Result<Keeper> {
+        let Told { heartbeat, on_stuck, metrics } = told;
         let clock = LeaseClock::new(renewal.lease, asked);
         let until = Until(Arc::default());
         until.set(clock.until());

@@ -54,7 +54,7 @@ use crate::{
     version,
     arg_required_else_help = true,
     subcommand_negates_reqs = true,
-    after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 cancelled and 4 parked (executions tail), \
+    after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 cancelled, 4 parked (executions tail), \
                   69 database unreachable, 70 a bug, 71 the lease ended under executions that can't be stopped, 75 another live worker holds the id, 78 bad configuration."
 )]
 pub struct Cli {

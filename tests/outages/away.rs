@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::server::{PrivateServer, STEPS, complaints, names, prepare};
 use super::support::{
@@ -123,20 +122,9 @@ fn processor_time(worker: &WorkerProcess) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-async fn ask(worker: &WorkerProcess, path: &str) -> (u16, String) {
-    let log = worker.log();
-    let address = log.split("address=").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
-    let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
-}
-
 async fn until_ready(worker: &WorkerProcess, code: u16) {
     let wait = async {
-        while ask(worker, "/readyz").await.0 != code {
+        while worker.ask("/readyz").await.0 != code {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
@@ -162,8 +150,8 @@ async fn a_long_outage_is_told_in_few_lines_costs_no_processor_and_ends_at_once(
     let began = Instant::now();
     until_ready(&worker, 503).await;
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
-    assert_eq!(ask(&worker, "/livez").await.0, 200);
-    assert!(ask(&worker, "/status").await.1.contains("\"database\":\"away\""));
+    assert_eq!(worker.ask("/livez").await.0, 200);
+    assert!(worker.ask("/status").await.1.contains("\"database\":\"away\""));
     tokio::time::sleep(outage.saturating_sub(began.elapsed())).await;
     let (length, used) = (began.elapsed(), processor_time(&worker) - used);
     let lines = worker.log().lines().count() - lines;

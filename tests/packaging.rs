@@ -26,7 +26,7 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The hand-over after the drain may take so long when the database doesn't answer (see `worker::lifecycle`).
+/// The hand-over after the drain may take so long when the database doesn't answer (see `worker::drain`).
 const HAND_OVER: Duration = Duration::from_secs(25);
 
 /// A file or folder of this repository.

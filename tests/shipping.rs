@@ -18,7 +18,7 @@ use serde_json::Value;
 use support::TestDatabase;
 use support::worker::{self, PATIENCE, WorkerProcess, program};
 
-/// The hand-over after the drain may take so long when the database doesn't answer (see `worker::lifecycle`).
+/// The hand-over after the drain may take so long when the database doesn't answer (see `worker::drain`).
 const HAND_OVER: Duration = Duration::from_secs(25);
 
 fn path(name: &str) -> PathBuf {

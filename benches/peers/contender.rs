@@ -156,11 +156,12 @@ impl Contender {
         let (out, err) = (BufReader::new(child.stdout.take().unwrap()), BufReader::new(child.stderr.take().unwrap()));
         let (mut out, mut err) = (out.lines(), err.lines());
         if self == Contender::Ours {
+            let mut said = String::new();
             loop {
                 match err.next_line().await.unwrap() {
                     Some(line) if line.contains("serving") => break,
-                    Some(_) => {}
-                    None => panic!("the worker ended"),
+                    Some(line) => said = line,
+                    None => panic!("the worker ended: {said}"),
                 }
             }
         } else {

@@ -9,23 +9,28 @@ use super::{
     server::{Stage, connect},
 };
 
-/// Executions over which a claim is measured.
-const SAMPLE: usize = 2_000;
+/// Executions over which a claim is measured, where so many wait.
+const SAMPLE: usize = 1_000;
 
 pub async fn measure(stage: &mut Stage, scale: usize, report: &mut Report) {
-    fleets(stage, scale, report).await;
     for workers in [1, 10, 50] {
         report.add(stage.contender, &format!("{workers} idle workers"), idle(stage, workers).await);
     }
     for backlog in [1_000, 100_000, 2_000_000] {
-        let backlog = (backlog / scale).max(SAMPLE);
+        let backlog = (backlog / scale).max(1_000);
+        // Twice, and some are left.
+        let sample = SAMPLE.min(backlog / 4);
         stage.rows.enqueue(&stage.sql, "pattern-steps", "backlog", backlog).await;
         stage.settle().await;
-        report.add(stage.contender, &format!("claims, {backlog} wait"), claims(stage).await);
+        report.add(stage.contender, &format!("claims, {backlog} wait"), claims(stage, sample).await);
         // Nothing that ends from here on can be cleaned up: the index's front fills with dead entries.
         let old = connect(&stage.url).await;
         old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM dbos.queues").await.unwrap();
-        report.add(stage.contender, &format!("claims, {backlog} wait, under an old snapshot"), claims(stage).await);
+        report.add(
+            stage.contender,
+            &format!("claims, {backlog} wait, under an old snapshot"),
+            claims(stage, sample).await,
+        );
         old.batch_execute("COMMIT").await.unwrap();
         stage.rows.keep_patterns(&stage.sql).await;
         measure::clear(stage).await;
@@ -38,17 +43,17 @@ pub async fn measure(stage: &mut Stage, scale: usize, report: &mut Report) {
     stage.sql.execute(fill, &[&i64::try_from(ended).unwrap()]).await.unwrap();
     stage.rows.enqueue(&stage.sql, "pattern-steps", "after", SAMPLE * 2).await;
     stage.settle().await;
-    report.add(stage.contender, &format!("claims, {ended} have ended"), claims(stage).await);
+    report.add(stage.contender, &format!("claims, {ended} have ended"), claims(stage, SAMPLE).await);
 }
 
 /// Milliseconds of the server for a claim, and for each row that it took, over some executions.
-async fn claims(stage: &Stage) -> Figures {
+async fn claims(stage: &Stage, sample: usize) -> Figures {
     let ended = "SELECT count(*) FROM dbos.workflow_status WHERE status = 'SUCCESS' AND executor_id = 'bench'";
     let before = stage.count(ended).await;
     stage.sql.batch_execute("SELECT pg_stat_statements_reset()").await.unwrap();
     let running = stage.run(20, stage.contender.default_poll()).await;
     let patience = Instant::now();
-    while stage.count(ended).await < before + i64::try_from(SAMPLE / 2).unwrap() {
+    while stage.count(ended).await < before + i64::try_from(sample).unwrap() {
         assert!(patience.elapsed() < Duration::from_secs(120), "claims go on");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -80,25 +85,17 @@ async fn idle(stage: &Stage, workers: usize) -> Figures {
 }
 
 /// The same slots in one process and in four, under one limit over all of them.
-async fn fleets(stage: &mut Stage, scale: usize, report: &mut Report) {
-    for workers in [1_usize, 4] {
+pub async fn fleets(stage: &mut Stage, scale: usize, report: &mut Report) {
+    for processes in [1_usize, 4] {
+        let slots = u32::try_from(100 / processes).unwrap();
+        let poll = stage.contender.default_poll();
         let mut runs = Vec::new();
         for round in 0..3 {
-            stage.settle().await;
-            let slots = u32::try_from(100 / workers).unwrap();
-            let fleet = stage.fleet(workers, slots, stage.contender.default_poll()).await;
-            tokio::time::sleep(Duration::from_secs(2)).await;
-            let (prefix, count) = (format!("fleet{workers}-{round}"), 20_000 / scale);
-            stage.rows.enqueue(&stage.sql, "pattern-steps", &prefix, count).await;
-            let began = measure::now();
-            measure::until_done(stage, Duration::from_millis(100)).await;
-            let took = (measure::ended(stage, &prefix).await - began) / 1e3;
-            runs.push(Figures::of("workflows/s", count as f64 / took));
-            for running in fleet {
-                running.kill().await;
-            }
+            let prefix = format!("fleet{processes}-{round}");
+            let count = 20_000 / scale;
+            runs.push(measure::one_run(stage, (processes, slots), poll, "pattern-steps", &prefix, count).await);
             measure::clear(stage).await;
         }
-        report.add(stage.contender, &format!("100 slots in {workers} workers"), Figures::median(runs));
+        report.add(stage.contender, &format!("100 slots in {processes} workers"), Figures::median(runs));
     }
 }

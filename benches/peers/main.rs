@@ -4,7 +4,8 @@
 //!   --quick            a tenth of the rows, to see that it works
 //!   --only NAMES       ours, typescript, rust, python, with commas between them
 //!   --statements       which statements took the server's time
-//!   --measure NAMES    throughput, latency, idle, start, crash, takeover, flows, floors; growth, which takes long, only if named
+//!   --measure NAMES    throughput, latency, idle, start, crash, takeover, fleets, flows, floors; growth, which takes long, only if
+//!                      named
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench prints, and stops at what must not be")]
 
 mod contender;
@@ -44,7 +45,7 @@ impl Plan {
         };
         let names = list("--only", "ours,typescript,rust,python");
         let contenders = Contender::ALL.into_iter().filter(|one| names.iter().any(|name| name == one.name())).collect();
-        let measures = list("--measure", "throughput,latency,idle,start,crash,takeover,flows,floors");
+        let measures = list("--measure", "throughput,latency,idle,start,crash,takeover,fleets,flows,floors");
         Plan { contenders, measures, scale: if arguments.iter().any(|it| it == "--quick") { 10 } else { 1 } }
     }
 
@@ -94,6 +95,9 @@ async fn main() {
         }
         if contender == Contender::Ours && plan.has("flows") {
             flows::measure(&mut stage, plan.scale, &mut report).await;
+        }
+        if contender == Contender::Ours && plan.has("fleets") {
+            growth::fleets(&mut stage, plan.scale, &mut report).await;
         }
         if contender == Contender::Ours && plan.has("growth") {
             growth::measure(&mut stage, plan.scale, &mut report).await;

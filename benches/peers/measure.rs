@@ -80,13 +80,13 @@ struct Meter {
 }
 
 impl Meter {
-    async fn read(stage: &Stage, running: &Running) -> Meter {
+    async fn read(stage: &Stage, fleet: &[Running]) -> Meter {
         let commits = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
         let wal = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint";
         Meter {
             commits: stage.count(commits).await,
             wal: stage.count(wal).await,
-            worker: process::cpu(running.pid(), true),
+            worker: fleet.iter().map(|running| process::cpu(running.pid(), true)).sum(),
             server: stage.server_cpu(),
         }
     }
@@ -97,29 +97,35 @@ pub async fn throughput(stage: &mut Stage, load: Load, scale: usize) -> Figures 
     let poll = if load == Load::Few { stage.contender.default_poll() } else { stage.contender.fastest_poll() };
     let mut runs = Vec::new();
     for round in 0..3 {
-        runs.push(
-            one_run(stage, load.slots(), poll, "pattern-steps", &format!("{}-{round}", load.slots()), count).await,
-        );
+        let prefix = format!("{}-{round}", load.slots());
+        runs.push(one_run(stage, (1, load.slots()), poll, "pattern-steps", &prefix, count).await);
         clear(stage).await;
     }
     Figures::median(runs)
 }
 
-/// One run of so many workflows.
-pub async fn one_run(stage: &mut Stage, slots: u32, poll: Poll, pattern: &str, prefix: &str, count: usize) -> Figures {
+/// One run of so many workflows, by so many processes with so many slots each.
+pub async fn one_run(
+    stage: &mut Stage,
+    (processes, slots): (usize, u32),
+    poll: Poll,
+    pattern: &str,
+    prefix: &str,
+    count: usize,
+) -> Figures {
     stage.settle().await;
-    let running = stage.run(slots, poll).await;
+    let fleet = stage.fleet(processes, slots, poll).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     // Enqueuing is not part of it.
     stage.rows.enqueue(&stage.sql, pattern, prefix, count).await;
     stage.sql.batch_execute("SELECT pg_stat_statements_reset()").await.unwrap();
     let began = now();
-    let enqueued = Meter::read(stage, &running).await;
+    let enqueued = Meter::read(stage, &fleet).await;
     until_done(stage, Duration::from_millis(100)).await;
     // The last one's own time of its end: asking often would cost more than it tells.
     let took = (ended(stage, prefix).await - began) / 1e3;
     tokio::time::sleep(Duration::from_millis(1_500)).await; // for statistics to come in
-    let after = Meter::read(stage, &running).await;
+    let after = Meter::read(stage, &fleet).await;
     let each = count as f64;
     if std::env::args().any(|argument| argument == "--statements") {
         statements(stage, each).await;
@@ -137,8 +143,10 @@ pub async fn one_run(stage: &mut Stage, slots: u32, poll: Poll, pattern: &str, p
     figures.set("PostgreSQL CPU ms", (after.server - enqueued.server) * 1e3 / each);
     figures.set("commits", (after.commits - enqueued.commits) as f64 / each);
     figures.set("WAL bytes", (after.wal - enqueued.wal) as f64 / each);
-    figures.set("peak MiB", process::memory(running.pid()).0);
-    running.kill().await;
+    figures.set("peak MiB", process::memory(fleet[0].pid()).0);
+    for running in fleet {
+        running.kill().await;
+    }
     figures
 }
 

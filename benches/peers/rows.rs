@@ -68,7 +68,9 @@ impl Rows {
                 "CREATE TEMP TABLE kept_{table} AS SELECT * FROM dbos.{table} WHERE workflow_uuid LIKE 'pattern-%';"
             );
         }
-        script += "TRUNCATE dbos.workflow_status CASCADE;";
+        for table in &self.tables {
+            script += &format!("TRUNCATE dbos.{table} CASCADE;");
+        }
         for table in &self.tables {
             script += &format!("INSERT INTO dbos.{table} SELECT * FROM kept_{table}; DROP TABLE kept_{table};");
         }

@@ -31,9 +31,12 @@ impl Bench {
         let options = Options { programs: programs.clone(), data, port: None };
         let server = Server::start(options.clone()).await.unwrap();
         let admin = connect(&server.url("postgres")).await;
-        for setting in
-            ["shared_preload_libraries = 'pg_stat_statements'", "track_functions = none", "autovacuum_naptime = '10s'"]
-        {
+        for setting in [
+            "shared_preload_libraries = 'pg_stat_statements'",
+            "track_functions = none",
+            "autovacuum_naptime = '10s'",
+            "max_connections = 500", // for fifty workers
+        ] {
             admin.batch_execute(&format!("ALTER SYSTEM SET {setting}")).await.unwrap();
         }
         drop(server);

@@ -242,9 +242,14 @@ fn spawn(
         command.args(["-c", setting]);
     };
     set("listen_addresses=127.0.0.1");
-    set("max_connections=200");
     if !durable {
-        for setting in ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB"] {
+        for setting in [
+            "fsync=off",
+            "synchronous_commit=off",
+            "full_page_writes=off",
+            "shared_buffers=32MB",
+            "max_connections=200",
+        ] {
             set(setting);
         }
     }

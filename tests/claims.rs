@@ -47,9 +47,8 @@ impl Stage {
         self.client.query_one(sql, &[&QUEUE, &id, &priority, &partition]).await.unwrap();
     }
 
-    /// Begin a claim of one row under a limit of one, and return once it waits at the gate.
-    async fn claims(&self, executor: &str, partition: Option<&'static str>) -> tokio::task::JoinHandle<usize> {
-        let waiting = self.waiting().await;
+    /// Claim one row under a limit of one; how many it took.
+    async fn claim(&self, executor: &str, partition: Option<&'static str>) -> impl Future<Output = usize> + use<> {
         let sysdb = SystemDatabase::new(self.database.pool().await, SchemaName::default());
         let scope = ClaimScope {
             executor: executor.into(),
@@ -61,12 +60,18 @@ impl Stage {
             max_input: 1 << 20,
             accounts: None,
         };
-        let task = tokio::spawn(async move {
+        async move {
             let limits = PartitionLimits { concurrency: None, worker_concurrency: None, rate: None };
             let rows = partition.map_or(Rows::All, |key| Rows::Partition { key, limits: &limits });
             let claim = Claim { queue: QUEUE, rows, limit: 1, concurrency: Some(1), rate: None };
             sysdb.claim(&scope, &claim).await.unwrap().map_or(0, |claimed| claimed.len())
-        });
+        }
+    }
+
+    /// Begin such a claim, and return once it waits at the gate, or for its turn.
+    async fn claims(&self, executor: &str, partition: Option<&'static str>) -> tokio::task::JoinHandle<usize> {
+        let waiting = self.waiting().await;
+        let task = tokio::spawn(self.claim(executor, partition).await);
         while self.waiting().await == waiting {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -80,9 +85,13 @@ impl Stage {
         self.client.query_one(sql, &[]).await.unwrap().get(0)
     }
 
+    async fn open_gate(&self) {
+        self.client.query_one("SELECT pg_advisory_unlock(1)", &[]).await.unwrap();
+    }
+
     /// Let the claims go on. How many rows they took together, which is how many are PENDING.
     async fn took(self, first: tokio::task::JoinHandle<usize>, second: tokio::task::JoinHandle<usize>) -> usize {
-        self.client.query_one("SELECT pg_advisory_unlock(1)", &[]).await.unwrap();
+        self.open_gate().await;
         let took = first.await.unwrap() + second.await.unwrap();
         let pending = "SELECT count(*) FROM dbos.workflow_status WHERE status = 'PENDING'";
         let pending: i64 = self.client.query_one(pending, &[]).await.unwrap().get(0);
@@ -110,4 +119,40 @@ async fn a_row_that_comes_between_two_claims_and_goes_first_doesn_t_pass_the_lim
     stage.enqueue("first", 0, None).await;
     let second = stage.claims("e2", None).await;
     assert_eq!(stage.took(first, second).await, 1);
+}
+
+#[tokio::test]
+async fn what_an_executor_that_takes_no_turns_claims_meanwhile_counts() {
+    let stage = Stage::set().await;
+    stage.enqueue("later", 5, None).await;
+    let ours = stage.claims("e1", None).await;
+    stage.enqueue("first", 0, None).await;
+    // Another row, so no lock says that somebody spends. The gate is open for whoever closed it.
+    let claim = "UPDATE dbos.workflow_status SET status = 'PENDING', executor_id = 'sdk' WHERE workflow_uuid = 'first'";
+    assert_eq!(stage.client.execute(claim, &[]).await.unwrap(), 1);
+    stage.open_gate().await;
+    assert_eq!(ours.await.unwrap(), 0);
+    let pending = "SELECT array_agg(workflow_uuid) FROM dbos.workflow_status WHERE status = 'PENDING'";
+    assert_eq!(stage.client.query_one(pending, &[]).await.unwrap().get::<_, Vec<String>>(0), ["first"]);
+}
+
+#[tokio::test]
+async fn whoever_is_stopped_in_his_turn_holds_the_others_up_for_a_second_each_time() {
+    let stage = Stage::set().await;
+    stage.enqueue("a", 0, None).await;
+    let stopped = stage.claims("e1", None).await;
+    stage.enqueue("b", 1, None).await;
+    assert_eq!(stage.claim("e2", None).await.await, 0, "told as contention");
+    stopped.abort();
+    stage.open_gate().await;
+}
+
+#[tokio::test]
+async fn a_row_with_numbers_that_overflow_fails_no_claim() {
+    let stage = Stage::set().await;
+    stage.open_gate().await;
+    stage.enqueue("odd", 0, None).await;
+    let odd = "UPDATE dbos.workflow_status SET workflow_timeout_ms = $1, recovery_attempts = $1, created_at = -($1::bigint) RETURNING 1";
+    stage.client.query_one(odd, &[&i64::MAX]).await.unwrap();
+    assert_eq!(stage.claim("e1", None).await.await, 1);
 }

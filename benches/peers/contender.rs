@@ -111,11 +111,19 @@ impl Contender {
 
     /// Starts it, and waits until it says that it is ready.
     pub async fn start(self, url: &str, slots: u32, poll: Poll, patterns: bool) -> Option<Running> {
-        self.start_as("bench", url, slots, poll, patterns).await
+        self.start_as("bench", "bench", url, slots, poll, patterns).await
     }
 
-    /// As [`start`](Contender::start), one of several under names of their own.
-    pub async fn start_as(self, id: &str, url: &str, slots: u32, poll: Poll, patterns: bool) -> Option<Running> {
+    /// As [`start`](Contender::start), one of several under names of their own, perhaps with queues of their own.
+    pub async fn start_as(
+        self,
+        id: &str,
+        queue: &str,
+        url: &str,
+        slots: u32,
+        poll: Poll,
+        patterns: bool,
+    ) -> Option<Running> {
         let mut command = self.command()?;
         command.env("BENCH_DATABASE_URL", url).env("BENCH_SLOTS", slots.to_string());
         command.env("BENCH_POLL_MS", poll.interval.as_millis().to_string());
@@ -140,7 +148,7 @@ impl Contender {
             }
             for (key, value) in [
                 ("DATABASE__URL", url),
-                ("QUEUE__NAME", "bench"),
+                ("QUEUE__NAME", queue),
                 ("QUEUE__WORKER_CONCURRENCY", &slots.to_string()),
                 ("WORKER__APPLICATION_NAME", "bench"),
                 ("WORKER__APPLICATION_VERSION", "1"),
@@ -248,12 +256,12 @@ impl Stage {
         self.contender.start(&self.url, slots, poll, false).await.unwrap()
     }
 
-    /// Several at once, with as many slots each.
-    pub async fn fleet(&self, count: usize, slots: u32, poll: Poll) -> Vec<Running> {
+    /// Several at once, with as many slots each, that share these queues.
+    pub async fn fleet(&self, count: usize, queues: &[&str], slots: u32, poll: Poll) -> Vec<Running> {
         let mut fleet = Vec::with_capacity(count);
         for number in 0..count {
-            let id = format!("bench-{number}");
-            fleet.push(self.contender.start_as(&id, &self.url, slots, poll, false).await.unwrap());
+            let (id, queue) = (format!("bench-{number}"), queues[number % queues.len()]);
+            fleet.push(self.contender.start_as(&id, queue, &self.url, slots, poll, false).await.unwrap());
         }
         fleet
     }

@@ -23,7 +23,10 @@ pub async fn measure(stage: &mut Stage, scale: usize, report: &mut Report) {
             let mut runs = Vec::new();
             for round in 0..3 {
                 let prefix = format!("flow{nodes}-{slots}-{round}");
-                runs.push(measure::one_run(stage, (1, slots), poll, &pattern, &prefix, (count / scale).max(20)).await);
+                runs.push(
+                    measure::one_run(stage, (1, slots, &["bench"]), poll, &pattern, &prefix, (count / scale).max(20))
+                        .await,
+                );
                 measure::clear(stage).await;
             }
             report.add(

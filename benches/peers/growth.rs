@@ -68,7 +68,7 @@ async fn claims(stage: &Stage, sample: usize) -> Figures {
 
 /// Statements a second of each of so many workers that have nothing to do.
 async fn idle(stage: &Stage, workers: usize) -> Figures {
-    let fleet = stage.fleet(workers, 5, stage.contender.default_poll()).await;
+    let fleet = stage.fleet(workers, &["bench"], 5, stage.contender.default_poll()).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     stage.sql.batch_execute("SELECT pg_stat_statements_reset()").await.unwrap();
     let (began, cpu) = (Instant::now(), stage.server_cpu());
@@ -84,18 +84,22 @@ async fn idle(stage: &Stage, workers: usize) -> Figures {
     figures
 }
 
-/// The same slots in one process and in four, under one limit over all of them.
+/// The same slots in one process, in four under one limit over all of them, and in four with a queue for each: what sharing
+/// costs, and what four processes do.
 pub async fn fleets(stage: &mut Stage, scale: usize, report: &mut Report) {
-    for processes in [1_usize, 4] {
-        let slots = u32::try_from(100 / processes).unwrap();
+    let four = ["bench", "bench-1", "bench-2", "bench-3"];
+    for (name, processes, queues) in
+        [("one worker", 1, &four[..1]), ("four workers", 4, &four[..1]), ("four workers, a queue each", 4, &four[..])]
+    {
+        let slots = 100 / u32::try_from(processes).unwrap();
         let poll = stage.contender.default_poll();
         let mut runs = Vec::new();
         for round in 0..3 {
-            let prefix = format!("fleet{processes}-{round}");
-            let count = 20_000 / scale;
-            runs.push(measure::one_run(stage, (processes, slots), poll, "pattern-steps", &prefix, count).await);
+            let prefix = format!("fleet{processes}-{}-{round}", queues.len());
+            let fleet = (processes, slots, queues);
+            runs.push(measure::one_run(stage, fleet, poll, "pattern-steps", &prefix, 20_000 / scale).await);
             measure::clear(stage).await;
         }
-        report.add(stage.contender, &format!("100 slots in {processes} workers"), Figures::median(runs));
+        report.add(stage.contender, &format!("100 slots, {name}"), Figures::median(runs));
     }
 }

@@ -35,8 +35,8 @@ impl Load {
 
 /// Whether anything is on the queue or runs. A question that costs little, whatever waits.
 async fn busy(stage: &Stage) -> bool {
-    let any = "SELECT EXISTS (SELECT FROM dbos.workflow_status WHERE queue_name = 'bench' AND status = 'ENQUEUED')
-                   OR EXISTS (SELECT FROM dbos.workflow_status WHERE queue_name = 'bench' AND status = 'PENDING')";
+    let any = "SELECT EXISTS (SELECT FROM unnest(ARRAY['bench', 'bench-1', 'bench-2', 'bench-3']) q(name), dbos.workflow_status
+                               WHERE queue_name = q.name AND status IN ('ENQUEUED', 'PENDING'))";
     stage.sql.query_one(any, &[]).await.unwrap().get(0)
 }
 
@@ -98,26 +98,26 @@ pub async fn throughput(stage: &mut Stage, load: Load, scale: usize) -> Figures 
     let mut runs = Vec::new();
     for round in 0..3 {
         let prefix = format!("{}-{round}", load.slots());
-        runs.push(one_run(stage, (1, load.slots()), poll, "pattern-steps", &prefix, count).await);
+        runs.push(one_run(stage, (1, load.slots(), &["bench"]), poll, "pattern-steps", &prefix, count).await);
         clear(stage).await;
     }
     Figures::median(runs)
 }
 
-/// One run of so many workflows, by so many processes with so many slots each.
+/// One run of so many workflows, by so many processes with so many slots each, that share these queues.
 pub async fn one_run(
     stage: &mut Stage,
-    (processes, slots): (usize, u32),
+    (processes, slots, queues): (usize, u32, &[&str]),
     poll: Poll,
     pattern: &str,
     prefix: &str,
     count: usize,
 ) -> Figures {
     stage.settle().await;
-    let fleet = stage.fleet(processes, slots, poll).await;
+    let fleet = stage.fleet(processes, queues, slots, poll).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     // Enqueuing is not part of it.
-    stage.rows.enqueue(&stage.sql, pattern, prefix, count).await;
+    stage.rows.enqueue_on(&stage.sql, queues, pattern, prefix, count).await;
     stage.sql.batch_execute("SELECT pg_stat_statements_reset()").await.unwrap();
     let began = now();
     let enqueued = Meter::read(stage, &fleet).await;
@@ -288,13 +288,13 @@ pub async fn takeover(stage: &mut Stage) -> Figures {
     let mut times = Vec::new();
     for round in 0..3 {
         let poll = stage.contender.default_poll();
-        let first = stage.contender.start_as("bench-first", &stage.url, 100, poll, false).await.unwrap();
+        let first = stage.contender.start_as("bench-first", "bench", &stage.url, 100, poll, false).await.unwrap();
         stage.rows.enqueue(&stage.sql, "pattern-slow", &format!("left-{round}"), 100).await;
         let pending = "SELECT count(*) FROM dbos.workflow_status WHERE queue_name = 'bench' AND status = 'PENDING'";
         while stage.count(pending).await < 100 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let second = stage.contender.start_as("bench-second", &stage.url, 100, poll, false).await.unwrap();
+        let second = stage.contender.start_as("bench-second", "bench", &stage.url, 100, poll, false).await.unwrap();
         first.kill().await;
         let began = Instant::now();
         until_done(stage, Duration::from_millis(5)).await;

@@ -18,7 +18,7 @@ const TABLES: [(&str, &str); 5] = [
 /// Columns of a row that is on the queue, and what they hold. The others are as in the pattern, with its id replaced in texts.
 const FRESH: [(&str, &str); 12] = [
     ("status", "'ENQUEUED'"),
-    ("queue_name", "'bench'"),
+    ("queue_name", "$4::text"),
     ("executor_id", "NULL"),
     ("owner_xid", "NULL"),
     ("application_version", "NULL"),
@@ -46,16 +46,25 @@ impl Rows {
     /// Workflows that have ended, as the pattern did: all its rows.
     pub async fn finished(&self, sql: &Client, count: usize) {
         for table in &self.tables {
-            self.copy(sql, table, "pattern-steps", "history", count, &[]).await;
+            self.copy(sql, table, "pattern-steps", "history", count, "bench", &[]).await;
         }
     }
 
     /// Workflows on the queue, all in one transaction.
     pub async fn enqueue(&self, sql: &Client, pattern: &str, prefix: &str, count: usize) {
+        self.enqueue_on(sql, &["bench"], pattern, prefix, count).await;
+    }
+
+    /// The same spread over queues.
+    pub async fn enqueue_on(&self, sql: &Client, queues: &[&str], pattern: &str, prefix: &str, count: usize) {
         sql.batch_execute("BEGIN").await.unwrap();
-        self.copy(sql, "workflow_status", pattern, prefix, count, &FRESH).await;
-        if self.tables.contains(&"workflow_input") {
-            self.copy(sql, "workflow_input", pattern, prefix, count, &[]).await;
+        for (number, queue) in queues.iter().enumerate() {
+            let prefix = if queues.len() == 1 { prefix.to_owned() } else { format!("{prefix}-{number}") };
+            let count = count / queues.len();
+            self.copy(sql, "workflow_status", pattern, &prefix, count, queue, &FRESH).await;
+            if self.tables.contains(&"workflow_input") {
+                self.copy(sql, "workflow_input", pattern, &prefix, count, queue, &[]).await;
+            }
         }
         sql.batch_execute("COMMIT").await.unwrap();
     }
@@ -84,6 +93,7 @@ impl Rows {
         pattern: &str,
         prefix: &str,
         count: usize,
+        queue: &str,
         changes: &[(&str, &str)],
     ) {
         let columns = "SELECT attname::text, atttypid IN ('text'::regtype, 'varchar'::regtype) FROM pg_attribute
@@ -101,11 +111,11 @@ impl Rows {
         let copy = format!(
             "INSERT INTO dbos.{table} ({}) SELECT {}
                FROM (SELECT $2::text || '-' || i AS id, i FROM generate_series(1, $3::bigint) i) n, dbos.{table} t
-              WHERE t.workflow_uuid = $1::text",
+              WHERE t.workflow_uuid = $1::text AND $4::text IS NOT NULL",
             names.join(", "),
             values.join(", ")
         );
         let count = i64::try_from(count).unwrap();
-        sql.execute(&copy, &[&pattern, &prefix, &count]).await.unwrap();
+        sql.execute(&copy, &[&pattern, &prefix, &count, &queue]).await.unwrap();
     }
 }

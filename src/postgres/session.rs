@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use deadpool_postgres::{ClientWrapper, Object, PoolError};
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future::try_join_all};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{Json, ToSql, Type};
 use tokio_postgres::{Client, Error, IsolationLevel, Row};
@@ -339,13 +339,29 @@ impl Session {
         sql: &str,
         parameters: &Parameters<'_>,
     ) -> Result<(Transaction<'_>, Vec<Row>), Error> {
+        let (transaction, mut rows) = self.transaction_of(isolation, &[(sql, parameters)]).await?;
+        Ok((transaction, rows.pop().unwrap_or_default()))
+    }
+
+    /// The same with several statements, one after the other; the rows of each.
+    ///
+    /// # Errors
+    /// Those of the server and of the connection, of the first statement that fails.
+    pub async fn transaction_of(
+        &mut self,
+        isolation: Option<IsolationLevel>,
+        statements: &[(&str, &Parameters<'_>)],
+    ) -> Result<(Transaction<'_>, Vec<Vec<Row>>), Error> {
         let transaction = self.opened();
-        transaction.prepare(sql, parameters).await?;
+        for (sql, parameters) in statements {
+            transaction.prepare(sql, parameters).await?;
+        }
         // Polled in order, so they are sent in order.
-        let both = async {
-            tokio::try_join!(transaction.client.batch_execute(begin(isolation)), transaction.query(sql, parameters))
+        let all = async {
+            let queries = statements.iter().map(|(sql, parameters)| transaction.query(sql, parameters));
+            tokio::try_join!(transaction.client.batch_execute(begin(isolation)), try_join_all(queries))
         };
-        let ((), rows) = both.await?;
+        let ((), rows) = all.await?;
         Ok((transaction, rows))
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -28,7 +28,7 @@ use crate::{
     execution::Executor,
     failpoint::failpoint,
     metrics::ParkReason,
-    postgres::Telling,
+    postgres::{self, Telling},
     sysdb::{
         Checkpoint, Claim, ClaimScope, Claimed, Finish, INTERNAL_QUEUE, QueueLimits, Rows, SysdbError, SystemDatabase,
         Write, WriterHandle,
@@ -39,9 +39,10 @@ use crate::{
 /// Shortest pause between two looks that an ended execution asks for: under a global limit its end may free budget, and
 /// a burst of ends shouldn't become a burst of looks.
 const AFTER_END: Duration = Duration::from_millis(5);
-/// While there is more than slots: so long a free slot waits for others, up to this many and to half of all. A claim costs the
-/// same for one row as for several, and executions that were claimed together end together.
-const GATHER: (Duration, u32) = (Duration::from_millis(1), 16);
+/// While there is more than slots: a free slot waits for others until half of all are free, at least and at most so long, and
+/// in between as long as the last round took: where claims are slow, the database has much to do, or others are waiting
+/// for their turn. A claim costs about the same for one row as for several, and what was claimed together ends together.
+const GATHER: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(10));
 /// Pause after another claimer was at the same rows; doubles up to the second. Its claim takes milliseconds.
 const CONTENTION: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
 /// Pause where nothing is to be had, unless somebody tells otherwise: the lookout does, soon.
@@ -71,6 +72,8 @@ pub(super) struct Dispatcher {
     pub work: Work,
     /// Whether this one looks at the internal queue; one of a process does.
     pub internal: bool,
+    /// About the internal queue.
+    pub told: Mutex<Telling>,
 }
 
 /// What every execution needs.
@@ -105,7 +108,8 @@ impl Dispatcher {
         let mut configured = self.live.changes();
         configured.mark_changed(); // perhaps since this life began
         let mut told = Telling::default();
-        let mut plenty = false;
+        // How long the last round took, if it filled all slots.
+        let mut plenty = None;
         let heartbeat = self.heartbeat.clone();
         loop {
             heartbeat.beat("going round");
@@ -141,8 +145,9 @@ impl Dispatcher {
                 }
                 return;
             };
+            let began = Instant::now();
             let round = self.round(slots, &limits, internal).await;
-            plenty = matches!(round, Ok(Round::Full));
+            plenty = matches!(round, Ok(Round::Full)).then(|| began.elapsed());
             let pause = match round {
                 Ok(Round::Full) => {
                     (contention, backoff, told) = (CONTENTION.0, BACKOFF.0, Telling::default());
@@ -243,8 +248,15 @@ impl Dispatcher {
             // Resumed, forked and recovered workflows; without limits of its own.
             let claim =
                 Claim { queue: INTERNAL_QUEUE, rows: Rows::All, limit: wanted(slots), concurrency: None, rate: None };
-            if let Ok(claimed) = self.ask(self.sysdb.claim(scope, &claim)).await? {
-                self.start(claimed, slots);
+            match self.ask(self.sysdb.claim(scope, &claim)).await {
+                Ok(claimed) => self.start(claimed.unwrap_or_default(), slots),
+                // A row there that can't be claimed is no reason to take nothing from the own queue.
+                Err(SysdbError::Query(error)) if !postgres::is_transient(&error) => {
+                    if self.told.lock().unwrap_or_else(PoisonError::into_inner).is_due() {
+                        tracing::error!(%error, queue = INTERNAL_QUEUE, "can't claim what was resumed, forked or recovered");
+                    }
+                }
+                Err(error) => return Err(error),
             }
         }
         if slots.is_empty() {
@@ -303,17 +315,17 @@ impl Dispatcher {
     }
 }
 
-/// Wait for free slots.
-async fn free_slots(slots: Slots, plenty: bool) -> Vec<Slot> {
+/// Wait for free slots, and gather some where there is plenty to do: the last round took that long.
+async fn free_slots(slots: Slots, plenty: Option<Duration>) -> Vec<Slot> {
     let mut free = slots.take_free().await;
-    if plenty {
-        let least = slots.limit().div_ceil(2).min(GATHER.1) as usize;
+    if let Some(lasted) = plenty {
+        let half = slots.limit().div_ceil(2) as usize;
         let more = async {
-            while free.len() < least {
+            while free.len() < half {
                 free.extend(slots.take_free().await);
             }
         };
-        let _ = tokio::time::timeout(GATHER.0, more).await; // then with those that there are
+        let _ = tokio::time::timeout(lasted.clamp(GATHER.0, GATHER.1), more).await; // then with those that there are
     }
     free
 }

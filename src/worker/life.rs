@@ -1,7 +1,11 @@
 //! One life, a stretch of work under one lease: what earlier lives left is recovered, then executions are dispatched until the
 //! shutdown or the loss of the lease.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -189,6 +193,7 @@ impl Life<'_> {
                 wake: family.started(),
                 work,
                 internal: dispatch.is_empty(),
+                told: Mutex::default(),
             };
             dispatch.spawn(dispatcher.run(claiming.clone()));
         }

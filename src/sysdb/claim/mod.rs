@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use crate::failpoint::failpoint;
 use crate::metrics::ClaimResult;
-use crate::postgres::{Parameter, Statements};
+use crate::postgres::{Parameter, Statements, Transaction};
 
 /// Which rows this worker may take.
 #[derive(Clone, Debug)]
@@ -74,15 +74,28 @@ pub enum Rows<'a> {
     Keyless,
 }
 
+/// Who else may spend of a claim's budget at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shared {
+    /// Nobody: there are no limits over all executors.
+    No,
+    /// Those who claim from the same partition.
+    Partition,
+    /// Those who claim from the same queue.
+    Queue,
+}
+
 impl Claim<'_> {
-    /// What it takes for the limits over all executors to hold; `None` when there are none.
-    fn isolation(&self) -> Option<IsolationLevel> {
-        let wide = self.concurrency.is_some() || self.rate.is_some();
-        if wide {
-            return Some(IsolationLevel::Serializable);
+    fn shared(&self) -> Shared {
+        if self.concurrency.is_some() || self.rate.is_some() {
+            return Shared::Queue;
         }
-        let Rows::Partition { limits, .. } = self.rows else { return None };
-        (limits.concurrency.is_some() || limits.rate.is_some()).then_some(IsolationLevel::RepeatableRead)
+        match self.rows {
+            Rows::Partition { limits, .. } if limits.concurrency.is_some() || limits.rate.is_some() => {
+                Shared::Partition
+            }
+            _ => Shared::No,
+        }
     }
 }
 
@@ -130,9 +143,10 @@ impl SystemDatabase {
     ///
     /// Without a limit over all executors: one statement, READ COMMITTED, SKIP LOCKED. With one, NOWAIT, as the SDKs do: of two
     /// overlapping claimers one finds its row locked, fails, and neither overspends. Those that pick different rows, of
-    /// different partitions or because one came in between, share a budget all the same, and only SERIALIZABLE sees
-    /// it; the SDKs' own claims are REPEATABLE READ but for partitions, which PostgreSQL doesn't check against ours. A budget
-    /// of one partition alone is under REPEATABLE READ.
+    /// different partitions or because one came in between, share a budget all the same: workers take turns at a queue, by
+    /// an advisory lock, each with a snapshot that begins with its turn; and since the SDKs know nothing of turns, a claim
+    /// counts once more when it has its rows, and takes none if there are more than there may be. A budget of one
+    /// partition alone is under REPEATABLE READ.
     ///
     /// # Errors
     /// `Ok(Err(Contended))` when another claimer was there; [`SysdbError`] otherwise.
@@ -143,7 +157,7 @@ impl SystemDatabase {
     ) -> Result<Result<Vec<Claimed>, Contended>, SysdbError> {
         let began = Instant::now();
         let outcome = match self.try_claim(scope, claim).await {
-            Ok(claimed) => Ok(Ok(claimed)),
+            Ok(claimed) => Ok(claimed.ok_or(Contended)),
             Err(SysdbError::Query(error)) if is_contention(&error) => Ok(Err(Contended)),
             Err(error) => Err(error),
         };
@@ -166,13 +180,14 @@ impl SystemDatabase {
         metrics.claimed.add(claimed.len() as u64);
         for row in claimed.iter().filter(|row| row.attempts == 1) {
             // Both by the database's clock.
-            let waited = u64::try_from(row.owner.since - row.created_at).unwrap_or(0);
+            let waited = u64::try_from(row.owner.since.saturating_sub(row.created_at)).unwrap_or(0);
             metrics.wait.took(std::time::Duration::from_millis(waited));
         }
     }
 
-    async fn try_claim(&self, scope: &ClaimScope, claim: &Claim<'_>) -> Result<Vec<Claimed>, SysdbError> {
-        let isolation = claim.isolation();
+    /// `None` when another claimer has spent what this one took.
+    async fn try_claim(&self, scope: &ClaimScope, claim: &Claim<'_>) -> Result<Option<Vec<Claimed>>, SysdbError> {
+        let shared = claim.shared();
         let (key, own) = match claim.rows {
             Rows::All | Rows::Keyless => (None, None),
             Rows::Partition { key, limits } => (Some(key), Some(limits)),
@@ -189,28 +204,52 @@ impl SystemDatabase {
             [&concurrency, &starts, &period, &key, &own_concurrency, &own_starts, &own_period];
         parameters.extend(limits);
         let mut client = self.client().await?;
-        let statement = self.sql(&sql::claim(&claim.rows, isolation.is_some(), &scope.suspects()));
-        let rows = match isolation {
-            Some(isolation) => {
-                self.fence.check()?;
+        let statement = self.sql(&sql::claim(&claim.rows, shared != Shared::No, &scope.suspects()));
+        self.fence.check()?;
+        let rows = match shared {
+            Shared::No => client.query(&statement, &parameters).await?,
+            Shared::Partition => {
                 failpoint!(ClaimBegun);
-                let (transaction, rows) = client.transaction_with(Some(isolation), &statement, &parameters).await?;
-                failpoint!(ClaimWritten, when = !rows.is_empty());
-                // An empty claim has written nothing: no commit record, no transaction id spent.
-                if rows.is_empty() {
-                    transaction.rollback().await?;
-                } else {
-                    transaction.commit().await?;
-                }
-                rows
+                let isolation = Some(IsolationLevel::RepeatableRead);
+                let (transaction, rows) = client.transaction_with(isolation, &statement, &parameters).await?;
+                self.take(transaction, rows).await?
             }
-            None => {
-                self.fence.check()?;
-                client.query(&statement, &parameters).await?
+            Shared::Queue => {
+                failpoint!(ClaimBegun);
+                let turn = format!("fireflow claims from {} of {}", claim.queue, self.schema.name());
+                let within = self.sql(&sql::within());
+                let isolation = Some(IsolationLevel::ReadCommitted);
+                let mut limits_of: Vec<&dyn Parameter> =
+                    vec![&claim.queue, &scope.application, &concurrency, &starts, &period];
+                limits_of.extend(&limits[3..]);
+                let statements: [(&str, &[&dyn Parameter]); 3] =
+                    [(sql::TURN, &[&turn]), (&statement, &parameters), (&within, &limits_of)];
+                let (transaction, mut answers) = client.transaction_of(isolation, &statements).await?;
+                let (within, rows) = (answers.pop().unwrap_or_default(), answers.pop().unwrap_or_default());
+                let within = within.first().map_or(Ok(false), |row| row.try_get::<_, bool>(0))?;
+                if !rows.is_empty() && !within {
+                    transaction.rollback().await?;
+                    return Ok(None);
+                }
+                self.take(transaction, rows).await?
             }
         };
         failpoint!(ClaimCommitted, when = !rows.is_empty());
-        claimed(&rows, claim.queue, &token)
+        claimed(&rows, claim.queue, &token).map(Some)
+    }
+
+    /// Commit a claim, if it brought something.
+    async fn take(&self, transaction: Transaction<'_>, rows: Vec<Row>) -> Result<Vec<Row>, SysdbError> {
+        failpoint!(ClaimWritten, when = !rows.is_empty());
+        // An empty claim has written nothing: no commit record, no transaction id spent.
+        if rows.is_empty() {
+            transaction.rollback().await?;
+            return Ok(rows);
+        }
+        // It may have waited for its turn.
+        self.fence.check()?;
+        transaction.commit().await?;
+        Ok(rows)
     }
 
     /// Claim the first row of each partition in which nothing runs, for at most `limit` partitions, chosen at random: for

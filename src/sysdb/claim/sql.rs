@@ -28,6 +28,9 @@ const OURS: &str = "status = 'ENQUEUED' AND queue_name = $1 AND CASE WHEN {appli
 /// Milliseconds at this moment, not at the transaction's start.
 const CLOCK: &str = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint";
 
+/// Whatever others wrote into a row, adding to it doesn't overflow: one such row would fail all claims.
+const MOST: &str = "4611686018427387904";
+
 /// The rows in `pick` become ours. They are locked, and were ENQUEUED when they were: saying so again would let the planner
 /// go through all that are, to find these. Whether there are steps is not asked by EXISTS, which the planner may answer out of
 /// all steps of all workflows. When they started is asked of the clock: a transaction may have begun before a row came
@@ -36,9 +39,10 @@ const TAKE: &str = "
 UPDATE {s}.workflow_status w
    SET status = 'PENDING', owner_xid = $2, executor_id = $3, application_version = $4,
        application_name = COALESCE(NULLIF(w.application_name, ''), $5), rate_limited = {rate_limited},
-       recovery_attempts = COALESCE(w.recovery_attempts, 0) + 1,
+       recovery_attempts = LEAST(COALESCE(w.recovery_attempts, 0), {most}) + 1,
        started_at_epoch_ms = {clock}, updated_at = {clock},
-       workflow_deadline_epoch_ms = COALESCE(w.workflow_deadline_epoch_ms, {now} + w.workflow_timeout_ms)
+       workflow_deadline_epoch_ms = COALESCE(w.workflow_deadline_epoch_ms,
+           {clock} + CASE WHEN w.workflow_timeout_ms > {most} THEN {most} ELSE w.workflow_timeout_ms END)
   FROM pick {join_inputs}
  WHERE w.workflow_uuid = pick.workflow_uuid
 RETURNING w.workflow_uuid, w.name, w.serialization, w.priority, w.created_at, w.queue_partition_key,
@@ -83,6 +87,30 @@ WITH {latest}, budget AS (
      FOR UPDATE {wait}
   ) AS locked LIMIT $9::bigint
 )";
+
+/// Wait for the turn at a queue ($1 says which); it ends with the transaction. Not for long: somebody may have been stopped
+/// in his, and a connection waits here.
+pub(super) const TURN: &str =
+    "SELECT set_config('lock_timeout', '1s', TRUE), pg_advisory_xact_lock(hashtextextended($1::text, 0))::text";
+
+/// Whether the limits hold: $1 queue, $2 application, $3 most PENDING rows or NULL, $4 most starts or NULL in $5
+/// milliseconds; $6 a partition, and $7 to $9 the same for it.
+const WITHIN: &str = "
+SELECT ($3::bigint IS NULL OR $3::bigint >= (
+        SELECT count(*) FROM {s}.workflow_status
+         WHERE queue_name = $1 AND status = 'PENDING' AND {application}))
+   AND ($4::bigint IS NULL OR $4::bigint >= (
+        SELECT count(*) FROM {s}.workflow_status
+         WHERE queue_name = $1 AND rate_limited AND status NOT IN ('ENQUEUED', 'DELAYED')
+           AND started_at_epoch_ms > {now} - $5::bigint AND {application}))
+   AND ($7::bigint IS NULL OR $7::bigint >= (
+        SELECT count(*) FROM {s}.workflow_status
+         WHERE queue_name = $1 AND status = 'PENDING' AND queue_partition_key = $6::text AND {application}))
+   AND ($8::bigint IS NULL OR $8::bigint >= (
+        SELECT count(*) FROM {s}.workflow_status
+         WHERE queue_name = $1 AND rate_limited AND status NOT IN ('ENQUEUED', 'DELAYED')
+           AND queue_partition_key = $6::text AND started_at_epoch_ms > {now} - $9::bigint AND {application}))
+       AS within";
 
 /// Distinct keys by a loose index scan: the smallest one greater than the last.
 const KEYS: &str = "keys AS (
@@ -147,6 +175,11 @@ pub(super) fn partitions() -> String {
     complete(PARTITIONS).replace("application_name = $5", "application_name = $2")
 }
 
+/// Whether the limits hold, with what was claimed.
+pub(super) fn within() -> String {
+    complete(WITHIN).replace("application_name = $5", "application_name = $2")
+}
+
 /// A look at what could be claimed from the queue `asked.queue`.
 pub(in crate::sysdb) fn outlook(template: &str, suspects: &str) -> String {
     let ours = OURS.replace("queue_name = $1", "queue_name = asked.queue");
@@ -154,7 +187,13 @@ pub(in crate::sysdb) fn outlook(template: &str, suspects: &str) -> String {
 }
 
 fn complete(template: &str) -> String {
-    let parts =
-        [("{clock}", CLOCK), ("{latest}", LATEST), ("{keys}", KEYS), ("{ours}", OURS), ("{application}", APPLICATION)];
+    let parts = [
+        ("{clock}", CLOCK),
+        ("{most}", MOST),
+        ("{latest}", LATEST),
+        ("{keys}", KEYS),
+        ("{ours}", OURS),
+        ("{application}", APPLICATION),
+    ];
     parts.iter().fold(template.to_owned(), |statement, (name, part)| statement.replace(name, part))
 }

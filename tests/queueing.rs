@@ -157,3 +157,17 @@ async fn blank_class_and_configuration_are_none_and_rows_for_others_wait_for_the
     assert_eq!(bench.client.sql().query_one(touched, &[]).await.unwrap().get::<_, i64>(0), 0);
     assert!(worker.stop().await.success());
 }
+
+#[tokio::test]
+async fn a_row_of_the_internal_queue_that_can_t_be_claimed_holds_up_nothing_else() {
+    let bench = Bench::new().await;
+    let poison = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$;
+                  CREATE TRIGGER refuse BEFORE UPDATE ON dbos.workflow_status FOR EACH ROW
+                  WHEN (OLD.queue_name = '_dbos_internal_queue') EXECUTE FUNCTION refuse();
+                  SELECT dbos.enqueue_workflow('executeFireFlow', '_dbos_internal_queue', ARRAY['{\"flowId\": \"echo\"}'::json])";
+    bench.client.sql().batch_execute(poison).await.unwrap();
+    let worker = bench.worker("w1", &[("log.level", "info")]).await;
+    worker.says("can't claim what was resumed, forked or recovered").await;
+    bench.client.enqueue("own", "echo", json!({})).await;
+    bench.client.until("own", "SUCCESS").await;
+}

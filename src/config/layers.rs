@@ -19,8 +19,9 @@ const LARGEST: u64 = 1024 * 1024;
 /// The credentials of a service that hold URLs, as systemd hands them over: they win over the file, and the environment over them.
 const CREDENTIALS: [(&str, &str); 2] = [("database-url", "database.url"), ("flows-database-url", "database.flows_url")];
 
-/// The credential with the token of the admin listener, where `admin.token_file` names none.
-const TOKEN: &str = "admin-token";
+/// The credentials that are named as files, where the configuration names none: the token of the admin listener, the headers for
+/// the collector of traces.
+const FILES: [(&str, &str); 2] = [("admin-token", "admin.token_file"), ("trace-headers", "trace.headers_file")];
 
 /// Parts of a key, at most: more than any has.
 const DEEPEST: usize = 8;
@@ -130,12 +131,12 @@ pub fn load_text(
         sources.known.insert(key, Source::Other(source));
     }
 
-    let credential = environment.get("CREDENTIALS_DIRECTORY").map(|folder| format!("{folder}/{TOKEN}"));
-    if let Some(file) =
-        credential.filter(|file| Path::new(file).exists() && lookup(&tree, "admin.token_file").is_none())
-    {
-        set(&mut tree, "admin.token_file", file.into());
-        sources.known.insert("admin.token_file".into(), Source::Other(format!("credential {TOKEN}")));
+    for (name, key) in FILES {
+        let credential = environment.get("CREDENTIALS_DIRECTORY").map(|folder| format!("{folder}/{name}"));
+        if let Some(file) = credential.filter(|file| Path::new(file).exists() && lookup(&tree, key).is_none()) {
+            set(&mut tree, key, file.into());
+            sources.known.insert(key.into(), Source::Other(format!("credential {name}")));
+        }
     }
 
     let settings: Settings = serde_path_to_error::deserialize(&tree).map_err(|error| {

@@ -270,6 +270,18 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
+fn a_share_may_be_a_variable() {
+    for (text, expected) in [("0.25", 0.25), ("1", 1.0), (" 0 ", 0.0)] {
+        let settings = load("", &[("FIREFLOW__TRACE__SAMPLE_RATIO", text)], &[]).unwrap();
+        assert_eq!(settings.trace.sample_ratio, expected);
+    }
+    for text in ["half", "NaN", "1.5"] {
+        let error = load("", &[("FIREFLOW__TRACE__SAMPLE_RATIO", text)], &[]).unwrap_err();
+        assert!(error.contains("variable FIREFLOW__TRACE__SAMPLE_RATIO: trace.sample_ratio"), "{text}: {error}");
+    }
+}
+
+#[test]
 fn the_worker_s_own_files_are_known() {
     let settings = load(
         "[database]\nurl = \"postgres://h/db?sslcert=%2Fc.pem&sslkey=%2Fk%20.pem&passfile=/p\"\npassword_file = \"/w\"\n\

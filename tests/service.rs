@@ -18,7 +18,7 @@ use serde_json::json;
 use support::{
     TestServer,
     bench::Bench,
-    client::QUEUE,
+    client::{QUEUE, SqlClient},
     flows::{FlowBuilder, echo},
     worker::{PATIENCE, WorkerProcess, program},
 };
@@ -252,7 +252,7 @@ async fn a_database_that_is_away_ends_readiness_and_nothing_else() {
     open_the_database(&bench, true).await;
     worker.until_answer("/readyz", 200).await;
     bench.ledger.release_all();
-    bench.client.until("EX1", "SUCCESS").await;
+    SqlClient::attach(&bench.database.url()).await.until("EX1", "SUCCESS").await;
     assert_eq!((manager.times("READY=1"), manager.times("STOPPING=1")), (1, 0));
     assert!(worker.stop().await.success());
 }

@@ -243,6 +243,9 @@ fn shorter(source: &str) -> String {
 /// A text as the JSON type that its key has by default; a text that doesn't read so stays one, and is refused later.
 fn typed(text: &str, like: Option<&Value>) -> Value {
     let parsed = match like {
+        Some(Value::Number(like)) if like.is_f64() => {
+            text.trim().parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::from)
+        }
         Some(Value::Number(_)) => text.trim().parse::<i64>().ok().map(Value::from),
         Some(Value::Bool(_)) => text.trim().parse::<bool>().ok().map(Value::from),
         Some(Value::Array(_)) => {

@@ -270,6 +270,30 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
+fn a_share_may_be_a_variable() {
+    for (text, expected) in [("0.25", 0.25), ("1", 1.0), (" 0 ", 0.0)] {
+        let settings = load("", &[("FIREFLOW__TRACE__SAMPLE_RATIO", text)], &[]).unwrap();
+        assert_eq!(settings.trace.sample_ratio, expected);
+    }
+    for text in ["half", "NaN", "1.5"] {
+        let error = load("", &[("FIREFLOW__TRACE__SAMPLE_RATIO", text)], &[]).unwrap_err();
+        assert!(error.contains("variable FIREFLOW__TRACE__SAMPLE_RATIO: trace.sample_ratio"), "{text}: {error}");
+    }
+}
+
+#[test]
+fn the_worker_s_own_files_are_known() {
+    let settings = load(
+        "[database]\nurl = \"postgres://h/db?sslcert=%2Fc.pem&sslkey=%2Fk%20.pem&passfile=/p\"\npassword_file = \"/w\"\n\
+         [admin]\ntoken_file = \"/t\"\n[trace]\nheaders_file = \"/h\"\n",
+        &[],
+        &[],
+    );
+    let files = settings.unwrap().files();
+    assert_eq!(files, ["/k .pem", "/p", "/w", "/t", "/h"].map(std::path::PathBuf::from));
+}
+
+#[test]
 fn urls_and_the_token_may_be_credentials_of_the_service() {
     let folder = tempfile::tempdir().unwrap();
     let directory = [("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap())];
@@ -278,10 +302,14 @@ fn urls_and_the_token_may_be_credentials_of_the_service() {
     std::fs::write(folder.path().join("database-url"), "postgres://credential/db\n").unwrap();
     std::fs::write(folder.path().join("flows-database-url"), "postgres://flows/db").unwrap();
     std::fs::write(folder.path().join("admin-token"), "0123456789abcdef").unwrap();
+    std::fs::write(folder.path().join("trace-headers"), "x-api-key: hush").unwrap();
     let settings = load(file, &directory, &[]).unwrap();
     assert_eq!(settings.database.url, "postgres://credential/db");
     assert_eq!(settings.database.flows_url.as_deref(), Some("postgres://flows/db"));
     assert_eq!(settings.admin.token_file, Some(folder.path().join("admin-token")));
+    assert_eq!(settings.trace.headers_file, Some(folder.path().join("trace-headers")));
+    let own = settings.files();
+    assert!(own.contains(&folder.path().join("trace-headers")) && own.contains(&folder.path().join("admin-token")));
     let both = [directory[0], ("DATABASE_URL", "postgres://environment/db")];
     assert_eq!(load(file, &both, &[]).unwrap().database.url, "postgres://environment/db");
     let named = load("[admin]\ntoken_file = \"/mine\"\n", &directory, &[]).unwrap();

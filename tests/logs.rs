@@ -20,7 +20,8 @@ async fn values_and_passwords_stay_out_of_the_log_at_every_level() {
     let headers =
         [("baseUri", json!(ledger.base())), ("path", json!("/enter/EX2")), ("headers", json!("X-Key: hush-3"))];
     client.store(&FlowBuilder::new("fetch").node("get", "HttpRequestNode", &headers).build()).await;
-    let worker = WorkerProcess::start(&database.url(), "w1", &[("log.level", "trace,tokio_postgres=trace")]).await;
+    let level = "trace,tokio_postgres=trace,tokio_postgres::query=trace,hyper_util::client=trace,[execution]=trace";
+    let worker = WorkerProcess::start(&database.url(), "w1", &[("log.level", level)]).await;
     client.enqueue("EX1", "echo", json!({"text": "hush-1"})).await;
     client.enqueue("EX2", "fetch", json!({})).await;
     assert!(client.until("EX1", "SUCCESS").await.result().to_string().contains("hush-1"));

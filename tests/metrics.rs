@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
+#[path = "metrics/labels.rs"]
+mod labels;
 #[path = "metrics/tools.rs"]
 mod tools;
 
@@ -15,13 +17,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fireflow_worker::{
+    config::Settings,
+    metrics::Format,
+    sysdb::{SystemDatabase, schema::SchemaName},
+    worker::Worker,
+};
 use serde_json::{Value as Json, json};
 use support::{
     bench::Bench,
     client::QUEUE,
     flows::{echo, gated, reporting},
     scrape::{LISTENING, Samples, address, get, scrape, until},
-    worker::WorkerProcess,
+    worker::{WorkerProcess, program},
 };
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0";
@@ -143,6 +151,9 @@ async fn the_values_tell_what_the_worker_has_done() {
         (&ended("lost"), 0.0),
         (&queue("fireflow_claimed_executions_total", ""), 4.0),
         (&queue("fireflow_slots_limit", ""), 5.0),
+        (&queue("fireflow_queue_paused", ""), 0.0),
+        ("fireflow_executions_recovered_total{cause=\"died\"}", 0.0),
+        ("fireflow_trace_spans_dropped_total", 0.0),
         (&queue("fireflow_queue_wait_seconds_count", ""), 4.0),
         (&queue("fireflow_execution_duration_seconds_count", ",outcome=\"completed\""), 2.0),
         ("fireflow_nodes_total{category=\"basic-values\",outcome=\"completed\"}", 2.0),
@@ -186,6 +197,9 @@ async fn the_values_tell_what_the_worker_has_done() {
     };
     assert_eq!((timed(&now), timed(&after)), (0.0, 2.0), "requests are timed");
     assert!(after.get("process_cpu_seconds_total") >= now.get("process_cpu_seconds_total"));
+    let pause = program(&bench.database.url()).args(["queue", "pause", QUEUE]).output().await.unwrap();
+    assert!(pause.status.success(), "{pause:?}");
+    until(&address, |now| now.get(&queue("fireflow_queue_paused", "")) == 1.0).await;
     assert!(worker.stop().await.success());
 }
 
@@ -209,6 +223,27 @@ async fn a_backlog_is_counted_up_to_its_limit_whatever_waits_there() {
     let now = until(&address, |now| now.get(&depth) == 0.0).await;
     assert_eq!(now.get(&age), 0.0);
     assert!(worker.stop().await.success());
+}
+
+#[tokio::test]
+async fn a_wanted_delay_is_no_wait_and_times_are_whatever_clients_write() {
+    let bench = Bench::with(|_| Vec::new()).await;
+    let sysdb = SystemDatabase::new(bench.database.pool().await, SchemaName::default());
+    let oldest = async || sysdb.backlog(&[QUEUE.to_owned()]).await.unwrap()[0].oldest.as_secs();
+    let fill = "INSERT INTO dbos.workflow_status
+                       (workflow_uuid, status, name, queue_name, priority, created_at, updated_at, delay_until_epoch_ms)
+                SELECT 'd' || n, 'ENQUEUED', 'somebody-else-s', $1, 0, now - age * 1000, 0, now - past * 1000
+                  FROM (SELECT (extract(epoch FROM now()) * 1000)::bigint AS now) clock,
+                       (VALUES (1, 3600, 10), (2, 7200, 20), (3, 600, NULL)) rows(n, age, past)";
+    bench.client.execute(fill, &[&QUEUE]).await;
+    // The third one is younger than the others, and has waited for longer.
+    assert!((600..660).contains(&oldest().await), "{}", oldest().await);
+    bench.client.execute("DELETE FROM dbos.workflow_status WHERE workflow_uuid = 'd3'", &[]).await;
+    assert!((20..80).contains(&oldest().await), "{}", oldest().await);
+    for (time, known) in [(i64::MAX, false), (i64::MIN, true)] {
+        bench.client.execute("UPDATE dbos.workflow_status SET created_at = $1", &[&time]).await;
+        assert_eq!(oldest().await > 0, known, "{time}");
+    }
 }
 
 #[tokio::test]
@@ -242,6 +277,21 @@ async fn a_scrape_waits_for_no_database_and_says_that_it_is_away() {
 }
 
 #[tokio::test]
+async fn what_a_reload_changes_is_told_as_well() {
+    let mut settings = Settings::default();
+    settings.worker.drain_timeout = Duration::from_secs(7);
+    let worker = Worker::new(settings.clone());
+    let told = async || {
+        let text = worker.status().metrics_text(Format::Prometheus).await;
+        Samples::of(&text).get("fireflow_drain_timeout_seconds")
+    };
+    assert_eq!(told().await, 7.0);
+    settings.worker.drain_timeout = Duration::from_secs(90);
+    worker.reloader().reload(settings).await.unwrap();
+    assert_eq!(told().await, 90.0);
+}
+
+#[tokio::test]
 async fn a_drain_is_told_until_the_end() {
     let bench = Bench::with(|ledger| vec![reporting("held", ledger)]).await;
     let worker = bench.worker("measured", &LISTENING).await;
@@ -256,15 +306,6 @@ async fn a_drain_is_told_until_the_end() {
     assert!((now - 60.0..=now).contains(&since), "{since} and {now}");
     bench.ledger.release("HELD");
     assert!(worker.stop().await.success());
-}
-
-/// The names in an expression that are metrics of ours, or of the process.
-fn metrics_in(expression: &str) -> BTreeSet<String> {
-    // Values of labels aren't names.
-    let outside: String = expression.split('"').step_by(2).collect::<Vec<_>>().join(" ");
-    let word = |c: char| !c.is_ascii_alphanumeric() && c != '_';
-    let ours = outside.split(word).filter(|name| name.starts_with("fireflow_") || name.starts_with("process_"));
-    ours.map(str::to_owned).collect()
 }
 
 fn expressions(value: &Json, found: &mut Vec<String>) {
@@ -285,33 +326,25 @@ fn expressions(value: &Json, found: &mut Vec<String>) {
 }
 
 #[test]
-fn dashboard_and_alerts_use_no_metric_that_isn_t_there() {
-    let golden = file("tests/metrics/golden.txt");
-    let mut known = BTreeSet::new();
-    for line in golden.lines() {
-        let mut words = line.split(' ');
-        let (name, kind) = (words.next().unwrap(), words.next().unwrap());
-        match kind {
-            "histogram" => known.extend(["_bucket", "_sum", "_count"].map(|suffix| format!("{name}{suffix}"))),
-            _ => drop(known.insert(name.to_owned())),
-        }
-    }
+fn dashboard_and_alerts_use_no_metric_and_no_label_that_isn_t_there() {
+    let known = labels::known(&file("tests/metrics/golden.txt"));
     let alerts = file("ops/prometheus/alerts.yaml");
     // From `expr:` to the next key.
     let rules = alerts.split("expr:").skip(1);
-    let expression = |rule: &str| rule.split("for:").next().unwrap().split("labels:").next().unwrap().to_owned();
-    let used: BTreeSet<String> = rules.flat_map(|rule| metrics_in(&expression(rule))).collect();
-    assert!(used.len() > 20, "{used:?}");
-    let unknown: Vec<_> = used.difference(&known).collect();
-    assert!(unknown.is_empty(), "in alerts.yaml: {unknown:?}");
+    let rules: Vec<&str> =
+        rules.map(|rule| rule.split("for:").next().unwrap().split("labels:").next().unwrap()).collect();
+    assert!(rules.len() > 20, "{rules:?}");
+    for rule in rules {
+        assert_eq!(labels::wrong(rule, &known), [""; 0], "in alerts.yaml: {rule}");
+    }
 
     let dashboard: Json = serde_json::from_str(&file("ops/grafana/fireflow-worker.json")).unwrap();
     let mut found = Vec::new();
     expressions(&dashboard, &mut found);
     assert!(found.len() > 50, "{}", found.len());
-    let shown: BTreeSet<String> = found.iter().flat_map(|expression| metrics_in(expression)).collect();
-    let unknown: Vec<_> = shown.difference(&known).collect();
-    assert!(unknown.is_empty(), "in the dashboard: {unknown:?}");
+    for expression in found {
+        assert_eq!(labels::wrong(&expression, &known), [""; 0], "in the dashboard: {expression}");
+    }
     let mut ids = BTreeSet::new();
     for panel in dashboard["panels"].as_array().unwrap() {
         assert!(ids.insert(panel["id"].as_u64().unwrap()), "{} is there twice", panel["id"]);
@@ -325,7 +358,16 @@ fn dashboard_and_alerts_use_no_metric_that_isn_t_there() {
     let guide = file("docs/operations/observability.md");
     let names: Vec<&str> = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
     assert!(names.len() > 15);
+    // And a case in which it is told.
+    let cases = file("ops/prometheus/alerts.test.yaml");
+    let fires: BTreeSet<&str> = cases
+        .split("alertname: ")
+        .skip(1)
+        .filter(|case| case.lines().nth(1).is_some_and(|line| line.trim() == "exp_alerts:"))
+        .filter_map(|case| case.lines().next())
+        .collect();
     for name in names {
+        assert!(fires.contains(name), "alerts.test.yaml has no case in which {name} is told");
         assert!(guide.contains(&format!("### {name}\n")), "docs/operations/observability.md has no section {name}");
         assert!(alerts.contains(&format!("observability.md#{}\n", name.to_lowercase())), "{name} has no runbook");
     }
@@ -362,9 +404,7 @@ fn promtool_takes_the_alerts_and_their_cases() {
 }
 
 #[test]
-fn names_are_found_in_expressions_and_not_in_their_labels() {
-    let found = metrics_in("rate(fireflow_a_total{job=\"fireflow-worker\",x=\"fireflow_b\"}[5m]) / process_c > 1");
-    assert_eq!(found.into_iter().collect::<Vec<_>>(), ["fireflow_a_total", "process_c"]);
+fn samples_are_read_by_their_labels() {
     let samples = Samples::of("# TYPE a gauge\na{b=\"c d\"} 1.5\n");
     assert_eq!(samples.get("a{b=\"c d\"}"), 1.5);
 }

@@ -12,6 +12,7 @@ use support::{
     bench::Bench,
     client::SqlClient,
     flows::{echo, gated, reporting},
+    scrape::{LISTENING, address, until},
     worker::WorkerProcess,
 };
 
@@ -220,13 +221,19 @@ async fn executors_of_other_sdks_are_adopted_only_by_name_and_only_what_can_be_r
     assert!(worker.stop().await.success());
     assert_eq!(client.row("EX1").await.unwrap().status, "PENDING");
 
-    let worker = bench.worker("w1", &[("worker.lease", "2s"), ("recovery.adopt_executors", "gone, local")]).await;
+    let settings = [&LISTENING[..], &[("worker.lease", "2s"), ("recovery.adopt_executors", "gone, local")]].concat();
+    let worker = bench.worker("w1", &settings).await;
     assert_eq!(client.until("EX1", "SUCCESS").await.result()["outputs"], json!({"text": "adopted"}));
     // And in the chore.
     left(client, "later", "local", &[]).await;
     client.until("later", "ENQUEUED").await;
     client.until_count("PENDING", 6).await;
     assert_eq!(account(client).await, BTreeMap::new(), "nothing is known of how they ended");
+    // Nobody is told that a worker died: that would be an alarm.
+    let recovered = |cause: &str| format!("fireflow_executions_recovered_total{{cause=\"{cause}\"}}");
+    let now = until(&address(&worker).await, |now| now.get(&recovered("adopted")) == 2.0).await;
+    assert_eq!((now.get(&recovered("died")), now.get(&recovered("stranded"))), (0.0, 0.0));
+    assert!(!worker.log().contains("a worker died"), "{}", worker.log());
     assert!(worker.stop().await.success());
 }
 

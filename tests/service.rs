@@ -18,7 +18,7 @@ use serde_json::json;
 use support::{
     TestServer,
     bench::Bench,
-    client::QUEUE,
+    client::{QUEUE, SqlClient},
     flows::{FlowBuilder, echo},
     worker::{PATIENCE, WorkerProcess, program},
 };
@@ -107,6 +107,8 @@ async fn nobody_is_ready_before_there_is_a_database() {
     manager.hears("EXTEND_TIMEOUT_USEC=15000000", 3).await;
     let answer = worker.until_answer("/readyz", 503).await;
     assert!(answer.contains("starting: waiting for the database"), "{answer}");
+    let (_, answer) = worker.ask("/status").await;
+    assert!(answer.contains("\"database\":\"away\""), "at once, and not when it has been silent for long: {answer}");
     assert_eq!(worker.ask("/livez").await.0, 200);
     worker.signal(Signal::HUP);
     worker.says("the configuration is in force").await;
@@ -224,17 +226,33 @@ async fn a_database_that_is_away_ends_readiness_and_nothing_else() {
     let file = file("[queue]\npolling_interval = \"50ms\"\n[worker]\nlease = \"3s\"\n");
     let worker = worker(&bench, &file, |command| manager.manage(command, Some(WATCHDOG)));
     manager.hears("READY=1", 1).await;
+    hold(&bench, "EX1").await;
+    manager.is_told("1 in flight").await;
     open_the_database(&bench, false).await;
     let answer = worker.until_answer("/readyz", 503).await;
     assert!(answer.contains("running, but the database is away") || answer.contains("suspended: "), "{answer}");
     manager.is_told("suspended: ").await; // it has lost its lease
     let answer = worker.until_answer("/readyz", 503).await;
     assert!(answer.contains("lease"), "{answer}");
+    // What it ran is stopped, and nothing is known of the queue.
+    let settled = async {
+        loop {
+            let (_, answer) = worker.ask("/status").await;
+            let status: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+            if status["running"] == 0 && status["queues"] == json!([]) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, settled).await.expect("nothing runs there any more");
     let pings = manager.times("WATCHDOG=1");
     manager.hears("WATCHDOG=1", pings + 5).await;
     assert_eq!(worker.ask("/livez").await.0, 200, "{}", worker.log());
     open_the_database(&bench, true).await;
     worker.until_answer("/readyz", 200).await;
+    bench.ledger.release_all();
+    SqlClient::attach(&bench.database.url()).await.until("EX1", "SUCCESS").await;
     assert_eq!((manager.times("READY=1"), manager.times("STOPPING=1")), (1, 0));
     assert!(worker.stop().await.success());
 }

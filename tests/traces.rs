@@ -107,13 +107,16 @@ async fn an_execution_is_one_trace_with_its_steps_and_nodes_in_the_context_of_wh
     let attributes_of = "UPDATE dbos.workflow_status SET attributes = jsonb_build_object('traceparent', $1::text) WHERE workflow_uuid = $2";
     sql.execute(attributes_of, &[&format!("00-{TRACE}-{SPAN}-01"), &"EX1"]).await.unwrap();
     let unsampled = format!("00-{TRACE}-{SPAN}-00");
+    // What is no context in the task hides none among the attributes.
+    client.enqueue_task("EX4", &json!({"executionId": "EX4", "flowId": "echo", "traceparent": "nonsense"})).await;
+    sql.execute(attributes_of, &[&format!("00-{TRACE}-{SPAN}-01"), &"EX4"]).await.unwrap();
     client.enqueue_task("EX2", &json!({"executionId": "EX2", "flowId": "echo", "traceparent": unsampled})).await;
     client.enqueue("EX3", "no-such-flow", json!({})).await;
     sql.execute(attributes_of, &[&"nonsense", &"EX3"]).await.unwrap();
 
     let settings = [("trace.endpoint", collector.endpoint.as_str())];
     let worker = bench.worker("traced", &settings).await;
-    for (id, status) in [("EX1", "SUCCESS"), ("EX2", "SUCCESS"), ("EX3", "ERROR")] {
+    for (id, status) in [("EX1", "SUCCESS"), ("EX2", "SUCCESS"), ("EX3", "ERROR"), ("EX4", "SUCCESS")] {
         client.until(id, status).await;
     }
     assert!(worker.stop().await.success());
@@ -150,6 +153,8 @@ async fn an_execution_is_one_trace_with_its_steps_and_nodes_in_the_context_of_wh
     }
 
     assert!(named(&spans, "EX2", "executeFireFlow").is_empty(), "its enqueuer doesn't record it");
+    let [other] = named(&spans, "EX4", "executeFireFlow")[..] else { panic!("{spans:#?}") };
+    assert_eq!((hex(&other.trace_id), hex(&other.parent_span_id)), (TRACE.to_owned(), SPAN.to_owned()));
     let [failed] = named(&spans, "EX3", "executeFireFlow")[..] else { panic!("{spans:#?}") };
     assert!(failed.parent_span_id.is_empty() && hex(&failed.trace_id) != TRACE);
     let status = failed.status.clone().unwrap();
@@ -179,6 +184,73 @@ async fn children_are_in_the_trace_of_their_parent() {
     assert!(parent.parent_span_id.is_empty());
     for child in roots.into_iter().filter(|span| span.span_id != parent.span_id) {
         assert_eq!((&child.trace_id, &child.parent_span_id), (&parent.trace_id, &parent.span_id));
+    }
+}
+
+/// The contexts that the children of an execution were started with.
+async fn handed_on(bench: &Bench) -> Vec<String> {
+    let inputs = "SELECT inputs FROM dbos.workflow_input WHERE workflow_uuid <> 'EX1'";
+    let rows = bench.client.sql().query(inputs, &[]).await.unwrap();
+    let context = |row: &tokio_postgres::Row| {
+        let inputs: String = row.get(0);
+        let (_, rest) = inputs.split_once("traceparent")?;
+        let start = rest.find("00-")?;
+        Some(rest[start..start + 55].to_owned())
+    };
+    assert_eq!(rows.len(), 2);
+    rows.iter().map(|row| context(row).unwrap_or_default()).collect()
+}
+
+#[tokio::test]
+async fn children_of_what_is_not_recorded_are_not_recorded_either() {
+    let collector = Collector::open().await;
+    for (sample_ratio, task) in [
+        ("1.0", json!({"executionId": "EX1", "flowId": "family", "traceparent": format!("00-{TRACE}-{SPAN}-00")})),
+        ("0.0", json!({"executionId": "EX1", "flowId": "family"})),
+    ] {
+        let bench = Bench::with(|ledger| vec![family(ledger)]).await;
+        bench.client.enqueue_task("EX1", &task).await;
+        let settings = [("trace.endpoint", collector.endpoint.as_str()), ("trace.sample_ratio", sample_ratio)];
+        let worker = bench.worker("traced", &settings).await;
+        bench.client.until("EX1", "SUCCESS").await;
+        assert!(worker.stop().await.success());
+        assert!(collector.spans().is_empty(), "{:#?}", collector.spans());
+        let contexts = handed_on(&bench).await;
+        assert!(contexts.iter().all(|context| context.ends_with("-00")), "{contexts:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_without_a_collector_hands_a_context_on_as_it_came() {
+    let bench = Bench::with(|ledger| vec![family(ledger)]).await;
+    let context = format!("00-{TRACE}-{SPAN}-03");
+    let task = json!({"executionId": "EX1", "flowId": "family", "traceparent": context});
+    bench.client.enqueue_task("EX1", &task).await;
+    let worker = bench.worker("untraced", &[]).await;
+    bench.client.until("EX1", "SUCCESS").await;
+    assert!(worker.stop().await.success());
+    assert_eq!(handed_on(&bench).await, [context.clone(), context]);
+}
+
+#[tokio::test]
+async fn nodes_of_a_run_that_is_handed_back_have_a_parent() {
+    let collector = Collector::open().await;
+    let bench = Bench::with(|ledger| vec![reporting("work", ledger)]).await;
+    bench.client.enqueue("EX1", "work", json!({"enter": "/enter/EX1", "leave": "/hold/EX1"})).await;
+    let settings = [("trace.endpoint", collector.endpoint.as_str()), ("worker.drain_timeout", "0s")];
+    let worker = bench.worker("traced", &settings).await;
+    bench.ledger.entered("EX1", 1).await;
+    bench.client.until_event("EX1", "node:completed").await;
+    assert!(worker.stop().await.success());
+    bench.ledger.release("EX1");
+    let spans = collector.spans();
+    let [node, ..] = named(&spans, "EX1", "HttpRequestNode")[..] else { panic!("{spans:#?}") };
+    let [run] = named(&spans, "EX1", "executeFlowAtomic")[..] else { panic!("{spans:#?}") };
+    let [root] = named(&spans, "EX1", "executeFireFlow")[..] else { panic!("{spans:#?}") };
+    assert_eq!((&node.parent_span_id, &run.parent_span_id), (&run.span_id, &root.span_id));
+    assert!(run.start_time_unix_nano <= node.start_time_unix_nano);
+    for span in [run, root] {
+        assert_eq!(attributes(&span.attributes)["fireflow.outcome"], "handed_back");
     }
 }
 

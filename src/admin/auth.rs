@@ -1,7 +1,11 @@
 //! Who may ask the listener for what. Probes are for everybody: they say yes or no, and who runs probes has no secrets to send.
-//! The rest tells of the work, and is for those with the token, where there is one; without one, for this machine alone.
+//! The rest tells of the work, and is for those with the token, where there is one; without one, for this machine alone. So are
+//! the reasons that a probe gives: they may name hosts, users and queues.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use axum::{
     Router,
@@ -13,10 +17,17 @@ use axum::{
 use ring::{hmac, rand::SystemRandom};
 
 use super::ListenError;
-use crate::config::{self, secret_file};
+use crate::{
+    config::{self, secret_file},
+    postgres::Telling,
+};
 
 /// What everybody may ask.
 const PROBES: [&str; 2] = ["/livez", "/readyz"];
+
+/// On a request of somebody who isn't told more than yes or no.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stranger;
 
 /// Fewest bytes of a token: it must not be found by trying.
 const SHORTEST: usize = 16;
@@ -59,7 +70,10 @@ impl Access {
     pub fn guard(self, router: Router) -> Router {
         match self {
             Access::Everybody => router,
-            access => router.layer(middleware::from_fn_with_state(Arc::new(access), judge)),
+            access => {
+                let guard = Guard { access, told: Mutex::default() };
+                router.layer(middleware::from_fn_with_state(Arc::new(guard), judge))
+            }
         }
     }
 }
@@ -73,32 +87,48 @@ fn token(file: &std::path::Path) -> Result<Vec<u8>, String> {
     Ok(token)
 }
 
-async fn judge(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
-    if PROBES.contains(&request.uri().path()) {
-        return next.run(request).await;
-    }
-    let Access::Token(file) = &*access else {
-        let text = "not for everybody: set admin.token_file, or admin.allow_unauthenticated = true\n";
-        return (StatusCode::FORBIDDEN, text).into_response();
-    };
-    let file = file.clone();
-    let known = tokio::task::spawn_blocking(move || token(&file)).await;
-    let known = match known.map_err(|panicked| panicked.to_string()).and_then(|read| read) {
-        Ok(known) => known,
-        Err(why) => {
-            tracing::error!(why, "admin.token_file can't be used; nobody is let in");
-            return (StatusCode::SERVICE_UNAVAILABLE, "the token can't be read; see the worker's log\n")
-                .into_response();
+/// Lets in who may.
+struct Guard {
+    access: Access,
+    /// That the token can't be read is told once a minute, however often somebody asks.
+    told: Mutex<Telling>,
+}
+
+async fn judge(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
+    match guard.refusal(bearer(&request).map(<[u8]>::to_vec)).await {
+        Some(_) if PROBES.contains(&request.uri().path()) => {
+            request.extensions_mut().insert(Stranger);
+            next.run(request).await
         }
-    };
-    match bearer(&request) {
-        Some(given) if are_equal(given, &known) => next.run(request).await,
-        given => {
-            let text = match given {
-                Some(_) => "this is not the token\n",
-                None => "a token is needed: Authorization: Bearer TOKEN\n",
-            };
-            (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], text).into_response()
+        Some(refusal) => refusal,
+        None => next.run(request).await,
+    }
+}
+
+impl Guard {
+    /// Why a request with this token isn't answered; `None` for who may ask.
+    async fn refusal(&self, given: Option<Vec<u8>>) -> Option<Response> {
+        let Access::Token(file) = &self.access else {
+            let text = "not for everybody: set admin.token_file, or admin.allow_unauthenticated = true\n";
+            return Some((StatusCode::FORBIDDEN, text).into_response());
+        };
+        let unknown =
+            |text| Some((StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], text).into_response());
+        let Some(given) = given else {
+            return unknown("a token is needed: Authorization: Bearer TOKEN\n");
+        };
+        let file = file.clone();
+        let known = tokio::task::spawn_blocking(move || token(&file)).await;
+        match known.map_err(|panicked| panicked.to_string()).and_then(|read| read) {
+            Ok(known) if are_equal(&given, &known) => None,
+            Ok(_) => unknown("this is not the token\n"),
+            Err(why) => {
+                if self.told.lock().unwrap_or_else(PoisonError::into_inner).is_due() {
+                    tracing::error!(why, "admin.token_file can't be used; nobody is let in");
+                }
+                let text = "the token can't be read; see the worker's log\n";
+                Some((StatusCode::SERVICE_UNAVAILABLE, text).into_response())
+            }
         }
     }
 }

@@ -13,8 +13,12 @@ use std::{
     sync::OnceLock,
 };
 
+use tracing::{Metadata, Subscriber, level_filters::LevelFilter, subscriber::Interest};
 use tracing_subscriber::{
-    EnvFilter, Layer as _, Registry, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+    EnvFilter, Layer, Registry, fmt,
+    layer::{Context, SubscriberExt as _},
+    reload,
+    util::SubscriberInitExt as _,
 };
 
 use self::{journal::Journal, lines::Lines, record::Structured};
@@ -23,11 +27,37 @@ use crate::{
     nodes::secrets::Redactor,
 };
 
-/// What stays out of the log, whatever is asked. At debug, the database driver logs the parameters of every statement, and
-/// the HTTP libraries the headers of requests: inputs, results, secrets. The pool complains of each connection that an
-/// outage broke; we say once that the database is away.
-const QUIET: [&str; 6] =
-    ["tokio_postgres=info", "h2=info", "hyper=info", "hyper_util=info", "reqwest=info", "deadpool.postgres=error"];
+/// What stays out of the log, whatever is asked: targets that begin so say no more than this. At debug, the database driver
+/// logs the parameters of every statement, and the HTTP libraries the headers of requests: inputs, results, secrets. The
+/// pool complains of each connection that an outage broke; we say once that the database is away.
+const QUIET: [(&str, LevelFilter); 5] = [
+    ("tokio_postgres", LevelFilter::INFO),
+    ("h2", LevelFilter::INFO),
+    ("hyper", LevelFilter::INFO), // and hyper_util
+    ("reqwest", LevelFilter::INFO),
+    ("deadpool", LevelFilter::ERROR),
+];
+
+/// Keeps them out. Not by directives of the filter that is asked for: there, longer targets and spans win over these.
+struct Ceiling;
+
+impl Ceiling {
+    fn allows(about: &Metadata<'_>) -> bool {
+        let most = QUIET.iter().find(|(target, _)| about.target().starts_with(target));
+        most.is_none_or(|(_, most)| about.level() <= most)
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Ceiling {
+    fn register_callsite(&self, about: &'static Metadata<'static>) -> Interest {
+        if Ceiling::allows(about) { Interest::always() } else { Interest::never() }
+    }
+
+    // Also for lines of libraries that log by another interface, which have no place of their own.
+    fn enabled(&self, about: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        Ceiling::allows(about)
+    }
+}
 
 /// Changes what is logged. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -70,18 +100,19 @@ pub(super) fn start(log: &Log) -> Handle {
     let text = || fmt::layer().with_target(false).with_ansi(colour);
     let layer = match log.format {
         // The journal has the time, and takes the level from the line's beginning.
-        LogFormat::Text if log_to_journal => text().without_time().with_writer(Lines::with_priorities()).boxed(),
-        LogFormat::Text => text().with_writer(Lines::plain()).boxed(),
+        LogFormat::Text if log_to_journal => {
+            text().without_time().with_ansi(false).with_writer(Lines::with_priorities()).boxed()
+        }
+        LogFormat::Text => text().with_writer(Lines::plain(colour)).boxed(),
         LogFormat::Json => Structured::json().boxed(),
-        LogFormat::Journald => Structured::journal(Journal::open(journal::SOCKET)).boxed(),
+        LogFormat::Journald => Structured::journal(Journal::open(journal::SOCKET, log_to_journal)).boxed(),
     };
-    let _ = tracing_subscriber::registry().with(level).with(layer).try_init();
+    let _ = tracing_subscriber::registry().with(level).with(Ceiling).with(layer).try_init();
     Handle(handle)
 }
 
 fn filter(level: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
-    let quiet = QUIET.iter().filter_map(|directive| directive.parse().ok());
-    Ok(quiet.fold(EnvFilter::try_new(level)?, EnvFilter::add_directive))
+    EnvFilter::try_new(level)
 }
 
 /// What takes secrets out of lines, once it is known.
@@ -124,7 +155,8 @@ mod tests {
         let kept = Kept::default();
         let (level, handle) = reload::Layer::new(filter("warn").unwrap());
         let handle = Handle(handle);
-        let subscriber = tracing_subscriber::registry().with(level).with(fmt::layer().with_writer(kept.clone()));
+        let subscriber =
+            tracing_subscriber::registry().with(level).with(Ceiling).with(fmt::layer().with_writer(kept.clone()));
         let said = || String::from_utf8(std::mem::take(&mut *kept.0.lock().unwrap())).unwrap();
         tracing::subscriber::with_default(subscriber, || {
             let say = || {
@@ -141,6 +173,19 @@ mod tests {
             assert!(error.contains("\"fireflow=loud\""), "{error}");
             say();
             assert!(said().contains("one"));
+            // Neither a longer target nor a span lets through what has values in it.
+            for level in ["info,tokio_postgres::query=debug", "info,[execution]=trace", "trace,deadpool.postgres=warn"]
+            {
+                handle.set_level(level).unwrap();
+                tracing::error_span!("execution").in_scope(|| {
+                    tracing::debug!(target: "tokio_postgres::query", "two");
+                    tracing::trace!(target: "hyper_util::client", "two");
+                    tracing::warn!(target: "deadpool.postgres", "two");
+                    tracing::info!(target: "tokio_postgres::query", "three");
+                });
+                let text = said();
+                assert!(text.contains("three") && !text.contains("two"), "{level}: {text}");
+            }
             handle.set_level("error").unwrap();
             say();
             assert_eq!(said(), "");

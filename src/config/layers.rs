@@ -19,8 +19,9 @@ const LARGEST: u64 = 1024 * 1024;
 /// The credentials of a service that hold URLs, as systemd hands them over: they win over the file, and the environment over them.
 const CREDENTIALS: [(&str, &str); 2] = [("database-url", "database.url"), ("flows-database-url", "database.flows_url")];
 
-/// The credential with the token of the admin listener, where `admin.token_file` names none.
-const TOKEN: &str = "admin-token";
+/// The credentials that are named as files, where the configuration names none: the token of the admin listener, the headers for
+/// the collector of traces.
+const FILES: [(&str, &str); 2] = [("admin-token", "admin.token_file"), ("trace-headers", "trace.headers_file")];
 
 /// Parts of a key, at most: more than any has.
 const DEEPEST: usize = 8;
@@ -130,12 +131,12 @@ pub fn load_text(
         sources.known.insert(key, Source::Other(source));
     }
 
-    let credential = environment.get("CREDENTIALS_DIRECTORY").map(|folder| format!("{folder}/{TOKEN}"));
-    if let Some(file) =
-        credential.filter(|file| Path::new(file).exists() && lookup(&tree, "admin.token_file").is_none())
-    {
-        set(&mut tree, "admin.token_file", file.into());
-        sources.known.insert("admin.token_file".into(), Source::Other(format!("credential {TOKEN}")));
+    for (name, key) in FILES {
+        let credential = environment.get("CREDENTIALS_DIRECTORY").map(|folder| format!("{folder}/{name}"));
+        if let Some(file) = credential.filter(|file| Path::new(file).exists() && lookup(&tree, key).is_none()) {
+            set(&mut tree, key, file.into());
+            sources.known.insert(key.into(), Source::Other(format!("credential {name}")));
+        }
     }
 
     let settings: Settings = serde_path_to_error::deserialize(&tree).map_err(|error| {
@@ -242,6 +243,9 @@ fn shorter(source: &str) -> String {
 /// A text as the JSON type that its key has by default; a text that doesn't read so stays one, and is refused later.
 fn typed(text: &str, like: Option<&Value>) -> Value {
     let parsed = match like {
+        Some(Value::Number(like)) if like.is_f64() => {
+            text.trim().parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::from)
+        }
         Some(Value::Number(_)) => text.trim().parse::<i64>().ok().map(Value::from),
         Some(Value::Bool(_)) => text.trim().parse::<bool>().ok().map(Value::from),
         Some(Value::Array(_)) => {

@@ -55,6 +55,20 @@ pub struct Settings {
     pub trace: Trace,
 }
 
+impl Settings {
+    /// The files that hold what only the worker may know, as far as the settings name them.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let Database { url, flows_url, password_file, flows_password_file, .. } = &self.database;
+        let named = [password_file, flows_password_file, &self.admin.token_file, &self.trace.headers_file];
+        let in_urls = [Some(url), flows_url.as_ref()].into_iter().flatten().filter_map(|url| url::Url::parse(url).ok());
+        let keys = in_urls.flat_map(|url| {
+            let files = url.query_pairs().filter(|(name, _)| name == "sslkey" || name == "passfile");
+            files.map(|(_, file)| PathBuf::from(file.into_owned())).collect::<Vec<_>>()
+        });
+        keys.chain(named.into_iter().flatten().cloned()).collect()
+    }
+}
+
 /// `[database]`
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -15,5 +15,5 @@ pub use control::{Control, Stop};
 pub use family::Family;
 pub use inbox::Inbox;
 pub use mail::MailRoom;
-pub use slots::{Seat, Slot, Slots};
+pub use slots::{Seat, Slot, Slots, Usage};
 pub use workflow::{Appender, Begun, DurableError, Step, Workflow};

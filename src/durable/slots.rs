@@ -19,6 +19,19 @@ pub struct Slots {
     lane: usize,
 }
 
+/// How the slots of a queue are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// How many there may be at once.
+    pub limit: u32,
+    /// How many are taken.
+    pub taken: u32,
+    /// How many the queue could take now: what others use, or have a claim to, is not among them.
+    pub free: u32,
+    /// Who waits for one.
+    pub waiting: usize,
+}
+
 /// All slots of a process.
 struct Room {
     total: u32,
@@ -139,11 +152,16 @@ impl Slots {
         }
     }
 
-    /// How many there may be at once, how many are taken, and who waits for one.
-    pub fn usage(&self) -> (u32, u32, usize) {
+    /// How they are used now.
+    pub fn usage(&self) -> Usage {
         let room = self.lock();
         let lane = &room.lanes[self.lane];
-        (lane.limit.min(room.total), lane.taken, lane.waiters.len())
+        Usage {
+            limit: lane.limit.min(room.total),
+            taken: lane.taken,
+            free: room.allowed(self.lane),
+            waiting: lane.waiters.len(),
+        }
     }
 
     /// Wait for a free slot, and take with it all others that are free for this queue at that moment.
@@ -318,6 +336,9 @@ mod tests {
         flooded.want_more(true);
         let mut waiting = Box::pin(quiet.take_free());
         assert!(waiting.as_mut().now_or_never().is_none());
+        // All are taken, though neither queue is at its limit.
+        assert_eq!(quiet.usage(), Usage { limit: 4, taken: 0, free: 0, waiting: 1 });
+        assert_eq!(flooded.usage(), Usage { limit: 4, taken: 4, free: 0, waiting: 0 });
         drop(running.pop());
         let mut quiets = waiting.await;
         assert_eq!(quiets.len(), 1);

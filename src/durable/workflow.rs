@@ -115,8 +115,6 @@ pub struct Workflow {
     /// Goes with the next checkpoint: what would be checkpoints of their own, in their order.
     pending: Pending,
     trace: Trace,
-    /// The step whose span the nodes belong to.
-    runs_nodes: &'static str,
 }
 
 impl Workflow {
@@ -142,13 +140,12 @@ impl Workflow {
             next: 0,
             pending: Pending::default(),
             trace: Trace::default(),
-            runs_nodes: "",
         }
     }
 
-    /// From now on, steps are part of this trace; the nodes belong to the step of that name.
-    pub fn record_in(&mut self, trace: Trace, runs_nodes: &'static str) {
-        (self.trace, self.runs_nodes) = (trace, runs_nodes);
+    /// From now on, steps are part of this trace.
+    pub fn record_in(&mut self, trace: Trace) {
+        self.trace = trace;
     }
 
     /// The trace that it is part of.
@@ -432,7 +429,7 @@ impl Workflow {
 
     fn measure(&self, step: &str, began: Instant, error: Option<&str>) {
         self.writer.metrics().steps.of(metrics::Step::named(step)).took(began.elapsed());
-        self.trace.step(step, began, error, step == self.runs_nodes);
+        self.trace.step(step, began, error);
     }
 
     async fn commit(&mut self, writes: Vec<Write>) -> Result<Option<Message>, DurableError> {

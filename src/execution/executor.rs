@@ -131,11 +131,11 @@ impl Executor {
             workflow: &claimed.name,
             queue: &claimed.queue,
             attempt: claimed.attempts,
-            // Both by the database's clock.
-            waited: Duration::from_millis(u64::try_from(claimed.owner.since - claimed.created_at).unwrap_or(0)),
-            traceparent: given.or(claimed.traceparent.as_deref()),
+            waited: waited(claimed.created_at, claimed.owner.since),
+            work: WORKED,
+            traceparents: [given, claimed.traceparent.as_deref()],
         });
-        workflow.record_in(trace.clone(), WORKED);
+        workflow.record_in(trace.clone());
         let outcome = self.execute_task(claimed, task, workflow).await;
         trace.end(match &outcome {
             Ok(outcome) => outcome,
@@ -591,6 +591,12 @@ impl Executor {
     }
 }
 
+/// The time from then to its claim, both in milliseconds by the database's clock. Whoever enqueues writes the former, and may write
+/// anything.
+fn waited(from: i64, claimed: i64) -> Duration {
+    Duration::from_millis(u64::try_from(claimed.saturating_sub(from)).unwrap_or(0))
+}
+
 /// Element 0 becomes the run's event.
 fn first_event(events: &Json) -> Option<FlowEvent> {
     let first = events.get(0)?;
@@ -601,4 +607,17 @@ fn first_event(events: &Json) -> Option<FlowEvent> {
 /// JavaScript's truth, for the signal: the server sends `"GO"`.
 fn truthy(value: &Json) -> bool {
     Value::from(value).is_truthy()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_a_client_wrote_is_no_panic() {
+        for (from, claimed, expected) in [(1000, 4500, 3500), (4500, 1000, 0), (i64::MAX, 1000, 0)] {
+            assert_eq!(waited(from, claimed), Duration::from_millis(expected), "{from}");
+        }
+        assert_eq!(waited(i64::MIN, 1000), Duration::from_millis(i64::MAX as u64));
+    }
 }

@@ -14,7 +14,7 @@ mod text;
 use std::sync::Arc;
 
 pub use instruments::{Counter, Histogram, Label, Per};
-pub use scrape::{Backlog, PoolUse, Scrape, SlotUse};
+pub use scrape::{Backlog, PoolUse, QueueState, Scrape, SlotUse};
 pub use text::Format;
 
 use instruments::{LONG, SHORT, SIZES, label};
@@ -105,6 +105,18 @@ label! {
 }
 
 label! {
+    /// Why an execution was put back on the queue.
+    Recovery {
+        /// Its worker died, or lost its lease.
+        Died = "died",
+        /// Its executor's executions are to be adopted (`recovery.adopt_executors`).
+        Adopted = "adopted",
+        /// It was claimed here and never began: the answer to the claim was lost.
+        Stranded = "stranded",
+    }
+}
+
+label! {
     /// What came of a question for a renewal of the lease.
     Renewal {
         /// The lease is renewed.
@@ -150,6 +162,8 @@ pub struct Metrics {
     pub steps: Per<Step, Histogram>,
     /// Nodes.
     pub nodes: Nodes,
+    /// Executions that were put back on the queue.
+    pub recovered: Per<Recovery, Counter>,
     /// Executions that were parked.
     pub parked: Per<ParkReason, Counter>,
     /// What is written.
@@ -164,6 +178,8 @@ pub struct Metrics {
     pub connections: Per<Purpose, Arc<Connections>>,
     /// Batches of spans.
     pub exports: Per<ExportResult, Counter>,
+    /// Spans that found no room.
+    pub spans_dropped: Counter,
     /// Who this is.
     worker: Worker,
 }
@@ -177,8 +193,6 @@ pub struct Worker {
     pub application: String,
     /// That application's version.
     pub application_version: String,
-    /// Longest time of a drain, in seconds.
-    pub drain_timeout: f64,
     /// Length of the lease, in seconds.
     pub lease: f64,
 }
@@ -310,6 +324,7 @@ impl Metrics {
             queues: queues.into_iter().map(|name| (name.into(), Queue::default())).collect(),
             steps: Per::new(|| Histogram::durations(LONG)),
             nodes: Nodes::new(categories),
+            recovered: Per::default(),
             parked: Per::default(),
             writer: Arc::default(),
             renewals: Per::default(),
@@ -317,8 +332,14 @@ impl Metrics {
             outages: Counter::default(),
             connections: Per::default(),
             exports: Per::default(),
+            spans_dropped: Counter::default(),
             worker,
         }
+    }
+
+    /// Executions that were put back on the queue, for whatever reason.
+    pub fn recovered_in_all(&self) -> u64 {
+        self.recovered.iter().map(|(_, count)| count.get()).sum()
     }
 
     /// The instruments of a queue: one of those that it was made with, else the last of them.

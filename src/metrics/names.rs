@@ -64,11 +64,16 @@ families! {
     QUEUE_WAIT: Histogram "fireflow_queue_wait_seconds"
         "Time from enqueue to the first claim, of executions that this worker claimed";
 
+    QUEUE_PAUSED: Gauge "fireflow_queue_paused"
+        "1 while an operator has paused the queue: nothing is claimed from it";
+
     // Slots and claims.
     SLOTS_LIMIT: Gauge "fireflow_slots_limit"
         "Executions of the queue that may run at once in this process, by the limits in force";
     SLOTS_IN_USE: Gauge "fireflow_slots_in_use"
         "Executions of the queue that run in this process";
+    SLOTS_FREE: Gauge "fireflow_slots_free"
+        "Slots that the queue could take now, beside what the process's other queues use or have a claim to";
     SLOTS_WAITING: Gauge "fireflow_slots_waiting"
         "Executions that were at rest and wait for a slot to go on, and the dispatch loop while there is none for it";
     EXECUTIONS_RUNNING: Gauge "fireflow_executions_running"
@@ -94,7 +99,7 @@ families! {
     NODE_DURATION: Histogram "fireflow_node_duration_seconds"
         "Time of nodes that wait for something (requests, scripts, timers), by category; those that only compute aren't timed";
     RECOVERED: Counter "fireflow_executions_recovered_total"
-        "Executions of dead workers that this one put back on the queue";
+        "Executions that this worker put back on the queue, by cause: died (their worker), adopted or stranded (claimed here, and never begun)";
     PARKED: Counter "fireflow_executions_parked_total"
         "Executions parked as MAX_RECOVERY_ATTEMPTS_EXCEEDED by this worker, by reason: crashes or attempts";
 
@@ -147,6 +152,8 @@ families! {
     // Traces.
     TRACE_EXPORTS: Counter "fireflow_trace_exports_total"
         "Batches of spans by result: sent or failed";
+    SPANS_DROPPED: Counter "fireflow_trace_spans_dropped_total"
+        "Spans dropped because too many were waiting for the collector";
 }
 
 #[cfg(test)]

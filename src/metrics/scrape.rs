@@ -19,16 +19,27 @@ pub struct Scrape {
     pub running: u64,
     /// Those that wait, without a slot.
     pub waiting: u64,
-    /// Executions of dead workers that were put back.
-    pub recovered: u64,
+    /// Longest time of a drain, by the settings in force.
+    pub drain_timeout: Duration,
     /// How long the lease still holds.
     pub lease: Duration,
+    /// The worker's queues.
+    pub queues: Vec<QueueState>,
     /// Slots by queue.
     pub slots: Vec<SlotUse>,
     /// What waits, by queue; empty while it isn't known.
     pub backlog: Vec<Backlog>,
     /// Pools of connections.
     pub pools: Vec<PoolUse>,
+}
+
+/// A queue, as operators have it.
+#[derive(Clone, Debug)]
+pub struct QueueState {
+    /// Its name.
+    pub name: String,
+    /// Whether nothing is claimed from it, by an operator's wish.
+    pub paused: bool,
 }
 
 /// A queue's slots.
@@ -40,6 +51,8 @@ pub struct SlotUse {
     pub limit: u32,
     /// How many are taken.
     pub in_use: u32,
+    /// How many it could take now.
+    pub free: u32,
     /// Who waits for one.
     pub waiting: usize,
 }

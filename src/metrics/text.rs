@@ -160,7 +160,7 @@ impl Exposition {
         }
         page.gauge(&names::PHASE_SINCE, scrape.since)?;
         page.gauge(&names::READY, f64::from(u8::from(scrape.ready)))?;
-        page.gauge(&names::DRAIN_TIMEOUT, worker.drain_timeout)?;
+        page.gauge(&names::DRAIN_TIMEOUT, scrape.drain_timeout.as_secs_f64())?;
         let Some(process) = process else { return Ok(()) };
         let mut cpu = page.family(&names::PROCESS_CPU)?;
         cpu.0.encode_counter::<NoLabelSet, f64, f64>(&process.cpu, None)?;
@@ -184,6 +184,10 @@ impl Exposition {
         for backlog in &scrape.backlog {
             age.gauge(&[("queue", &backlog.queue)], backlog.oldest.as_secs_f64())?;
         }
+        let mut paused = page.family(&names::QUEUE_PAUSED)?;
+        for queue in &scrape.queues {
+            paused.gauge(&[("queue", &queue.name)], f64::from(u8::from(queue.paused)))?;
+        }
         let mut limit = page.family(&names::SLOTS_LIMIT)?;
         for slots in &scrape.slots {
             limit.gauge(&[("queue", &slots.queue)], slots.limit.into())?;
@@ -191,6 +195,10 @@ impl Exposition {
         let mut in_use = page.family(&names::SLOTS_IN_USE)?;
         for slots in &scrape.slots {
             in_use.gauge(&[("queue", &slots.queue)], slots.in_use.into())?;
+        }
+        let mut free = page.family(&names::SLOTS_FREE)?;
+        for slots in &scrape.slots {
+            free.gauge(&[("queue", &slots.queue)], slots.free.into())?;
         }
         let mut waiting = page.family(&names::SLOTS_WAITING)?;
         for slots in &scrape.slots {
@@ -244,7 +252,10 @@ impl Exposition {
         for (name, category) in metrics.nodes.iter() {
             durations.histogram(&[("category", name)], &category.duration)?;
         }
-        page.counter(&names::RECOVERED, scrape.recovered)?;
+        let mut recovered = page.family(&names::RECOVERED)?;
+        for (cause, count) in metrics.recovered.iter() {
+            recovered.counter(&[("cause", cause)], count.get())?;
+        }
         let mut parked = page.family(&names::PARKED)?;
         metrics.parked.iter().try_for_each(|(reason, count)| parked.counter(&[("reason", reason)], count.get()))
     }
@@ -299,6 +310,7 @@ impl Exposition {
         for (result, count) in metrics.exports.iter() {
             exports.counter(&[("result", result)], count.get())?;
         }
+        page.counter(&names::SPANS_DROPPED, metrics.spans_dropped.get())?;
         let mut waits = page.family(&names::POOL_WAIT)?;
         for pool in &scrape.pools {
             if let Some((purpose, connections)) = metrics.connections.iter().find(|(of, _)| *of == pool.purpose) {

@@ -23,6 +23,8 @@ const AFTERWARDS: Duration = Duration::from_secs(30);
 const APART: Duration = Duration::from_secs(2);
 /// Queues that are named in a status.
 const NAMED: usize = 4;
+/// Loops beat every half second: one that is silent for less than this need not hang, whatever the manager asks for.
+const HANGS: Duration = Duration::from_secs(2);
 
 /// Tells the manager, if there is one. Clones are the same.
 #[derive(Clone)]
@@ -48,6 +50,8 @@ struct Said {
     refused: Option<String>,
     /// That loops hang is logged once.
     hangs: bool,
+    /// What it couldn't be told, and has to know.
+    owed: Vec<Say>,
 }
 
 impl Service {
@@ -87,7 +91,7 @@ impl Service {
         // A manager asks only a service that is ready; by hand it may come at any time.
         if said.ready && said.stopping.is_none() {
             said.reloading = true;
-            inner.say(&[Say::Reloading, Say::Status("reloading".into())]).await;
+            inner.say(&mut said, &[Say::Reloading, Say::Status("reloading".into())]).await;
         }
     }
 
@@ -98,7 +102,7 @@ impl Service {
         said.refused = refused;
         if std::mem::take(&mut said.reloading) && said.stopping.is_none() {
             let status = inner.status(&mut said, true);
-            inner.say(&[vec![Say::Ready], status].concat()).await;
+            inner.say(&mut said, &[vec![Say::Ready], status].concat()).await;
         }
     }
 
@@ -106,8 +110,9 @@ impl Service {
     pub async fn ended(&self, error: Option<&dyn std::fmt::Display>) {
         let Some(inner) = &self.0 else { return };
         let text = error.map_or_else(|| "stopped".to_owned(), |error| format!("failed: {error}"));
-        inner.said.lock().await.stopping.get_or_insert_with(Instant::now);
-        inner.say(&[Say::Stopping, Say::Status(text)]).await;
+        let mut said = inner.said.lock().await;
+        said.stopping.get_or_insert_with(Instant::now);
+        inner.say(&mut said, &[Say::Stopping, Say::Status(text)]).await;
     }
 }
 
@@ -116,8 +121,7 @@ impl Inner {
     async fn look(&self) -> Phase {
         let mut said = self.said.lock().await;
         let phase = self.status.phase();
-        // Half of the time that the manager gives: it is to hear of a loop that hangs by hearing nothing.
-        let silent = self.status.silent_for(self.watchdog.map_or(Duration::MAX, |watchdog| watchdog / 2));
+        let silent = self.status.silent_for(hangs_after(self.watchdog));
         let mut say = Vec::new();
         match phase {
             Phase::Starting if silent.is_empty() => say.push(Say::Extend(MORE)),
@@ -142,8 +146,8 @@ impl Inner {
         }
         self.complain(&mut said, &silent);
         say.extend(self.status(&mut said, false));
-        if !say.is_empty() {
-            self.say(&say).await;
+        if !say.is_empty() || !said.owed.is_empty() {
+            self.say(&mut said, &say).await;
         }
         phase
     }
@@ -175,11 +179,32 @@ impl Inner {
         }
     }
 
-    async fn say(&self, what: &[Say]) {
+    /// Say this, after what it couldn't be told before. What changes the manager's mind is told until it has heard it.
+    async fn say(&self, said: &mut Said, what: &[Say]) {
+        let mut owed = std::mem::take(&mut said.owed).into_iter();
+        while let Some(one) = owed.next() {
+            if let Err(error) = self.socket.say(std::slice::from_ref(&one)).await {
+                tracing::debug!(%error, ?one, "still can't tell the service manager");
+                said.owed = [one].into_iter().chain(owed).chain(has_to_know(what)).collect();
+                return;
+            }
+        }
         if let Err(error) = self.socket.say(what).await {
             tracing::debug!(%error, ?what, "can't tell the service manager");
+            said.owed = has_to_know(what).collect();
+            said.status = None;
         }
     }
+}
+
+fn has_to_know(what: &[Say]) -> impl Iterator<Item = Say> {
+    what.iter().filter(|say| matches!(say, Say::Ready | Say::Reloading | Say::Stopping)).cloned()
+}
+
+/// When a loop counts as one that hangs, if the manager wants to hear of this process so often. Half of that time: it is to hear
+/// of such a loop by hearing nothing.
+fn hangs_after(watchdog: Option<Duration>) -> Duration {
+    watchdog.map_or(Duration::MAX, |watchdog| (watchdog / 2).max(HANGS))
 }
 
 /// What `systemctl status` shows.
@@ -209,6 +234,56 @@ fn text(snapshot: &Snapshot, refused: Option<&str>) -> String {
 mod tests {
     use super::*;
     use crate::worker::QueueFigures;
+
+    #[test]
+    fn a_loop_that_beats_in_time_does_not_hang_whatever_the_manager_asks_for() {
+        for (watchdog, limit) in [(None, u64::MAX), (Some(1), 2), (Some(4), 2), (Some(60), 30)] {
+            assert_eq!(hangs_after(watchdog.map(Duration::from_secs)).as_secs(), limit, "{watchdog:?}");
+        }
+    }
+
+    /// A service, and the manager's end of its socket.
+    fn managed() -> (Service, std::os::unix::net::UnixDatagram, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        manager.set_nonblocking(true).unwrap();
+        let worker = crate::worker::Worker::new(crate::config::Settings::default());
+        let (status, reloader) = (worker.status(), worker.reloader());
+        let socket = NotifySocket::connect(path.as_os_str()).unwrap();
+        let said = Mutex::default();
+        (Service(Some(Arc::new(Inner { socket, watchdog: None, status, reloader, said }))), manager, folder)
+    }
+
+    fn heard(manager: &std::os::unix::net::UnixDatagram) -> String {
+        let (mut text, mut message) = (String::new(), [0; 4096]);
+        while let Ok(length) = manager.recv(&mut message) {
+            text += std::str::from_utf8(&message[..length]).unwrap();
+        }
+        text
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_manager_has_not_heard_is_told_again() {
+        let (service, manager, _folder) = managed();
+        let inner = service.0.as_ref().unwrap();
+        // It doesn't read: its queue fills.
+        let stuffed = async {
+            loop {
+                inner.socket.say(&[Say::Watchdog]).await?;
+            }
+        };
+        let full: Result<std::convert::Infallible, std::io::Error> = stuffed.await;
+        assert_eq!(full.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+        inner.status.enter(Phase::Running);
+        inner.look().await;
+        assert!(!heard(&manager).contains("READY"), "it was lost");
+        inner.look().await;
+        let told = heard(&manager);
+        assert!(told.starts_with("READY=1\n") && told.contains("STATUS=running"), "{told}");
+        inner.look().await;
+        assert!(!heard(&manager).contains("READY"), "once is enough");
+    }
 
     #[test]
     fn a_status_has_the_phase_what_is_in_flight_and_the_queues() {

@@ -81,6 +81,16 @@ pub enum CommitError {
     Closed,
 }
 
+impl CommitError {
+    /// Whether it is about this checkpoint, and not about a worker that has ended or lost its lease.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            CommitError::OwnershipLost | CommitError::Nondeterminism { .. } | CommitError::Refused(_) => true,
+            CommitError::Fenced | CommitError::Closed => false,
+        }
+    }
+}
+
 /// An error with the server's message, which the driver's own text leaves out.
 fn describe(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
@@ -103,5 +113,23 @@ fn describe_pool(error: &PoolError) -> String {
     match error {
         PoolError::Backend(error) => describe(error),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_lost_lease_or_the_end_keeps_from_being_written_is_not_refused() {
+        for (error, refusal) in [
+            (CommitError::OwnershipLost, true),
+            (CommitError::Nondeterminism { function_id: 1 }, true),
+            (CommitError::Refused("too large".into()), true),
+            (CommitError::Fenced, false),
+            (CommitError::Closed, false),
+        ] {
+            assert_eq!(error.is_refusal(), refusal, "{error}");
+        }
     }
 }

@@ -64,7 +64,8 @@ impl WriterHandle {
         let written = answer.await.map_err(|_| CommitError::Closed)?;
         match &written {
             Ok(_) => self.metrics.writer.wait.took(began.elapsed()),
-            Err(_) => self.metrics.writer.refused.increment(),
+            Err(error) if error.is_refusal() => self.metrics.writer.refused.increment(),
+            Err(_) => {}
         }
         written
     }

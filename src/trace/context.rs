@@ -7,11 +7,28 @@ use uuid::Uuid;
 pub(super) struct Parent {
     pub trace: [u8; 16],
     pub span: [u8; 8],
-    /// Whether its trace is recorded. If not, ours isn't either.
-    pub sampled: bool,
+    flags: u8,
 }
 
+/// The flag of a trace that is recorded.
+const SAMPLED: u8 = 1;
+
 impl Parent {
+    /// Of a trace that isn't recorded, and has no span yet.
+    pub fn unrecorded(trace: [u8; 16]) -> Parent {
+        Parent { trace, span: new_span(), flags: 0 }
+    }
+
+    /// Whether its trace is recorded. If not, ours isn't either.
+    pub fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+
+    /// As it came, for who goes on with it; without what later versions add.
+    pub fn text(&self) -> String {
+        traceparent(self.trace, self.span, self.flags)
+    }
+
     /// Out of a `traceparent`. One that isn't as it should be counts as none, as the standard wants it.
     pub fn read(text: &str) -> Option<Parent> {
         let mut parts = text.trim().split('-');
@@ -23,7 +40,7 @@ impl Parent {
         }
         let (trace, span, [flags]) = (hex::<16>(trace)?, hex::<8>(span)?, hex::<1>(flags)?);
         let there = trace != [0; 16] && span != [0; 8];
-        there.then_some(Parent { trace, span, sampled: flags & 1 == 1 })
+        there.then_some(Parent { trace, span, flags })
     }
 }
 
@@ -45,10 +62,14 @@ fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
-/// For who goes on with this span; it is recorded.
-pub(super) fn traceparent(trace: [u8; 16], span: [u8; 8]) -> String {
+/// For who goes on with this span, which is recorded.
+pub(super) fn recorded(trace: [u8; 16], span: [u8; 8]) -> String {
+    traceparent(trace, span, SAMPLED)
+}
+
+fn traceparent(trace: [u8; 16], span: [u8; 8], flags: u8) -> String {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    format!("00-{}-{}-01", hex(&trace), hex(&span))
+    format!("00-{}-{}-{flags:02x}", hex(&trace), hex(&span))
 }
 
 /// The trace of an execution that nobody put into another one.
@@ -79,9 +100,15 @@ mod tests {
     fn a_context_is_read_as_the_standard_says() {
         let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let parent = Parent::read(text).unwrap();
-        assert!(parent.sampled);
-        assert_eq!(traceparent(parent.trace, parent.span), text);
-        assert!(!Parent::read(&text.replace("-01", "-00")).unwrap().sampled);
+        assert!(parent.is_sampled());
+        assert_eq!((recorded(parent.trace, parent.span).as_str(), parent.text().as_str()), (text, text));
+        for (flags, sampled) in [("-00", false), ("-02", false), ("-03", true)] {
+            let text = text.replace("-01", flags);
+            let parent = Parent::read(&text).unwrap();
+            assert_eq!((parent.is_sampled(), parent.text()), (sampled, text));
+        }
+        let unrecorded = Parent::unrecorded(parent.trace);
+        assert_eq!(Parent::read(&unrecorded.text()), Some(unrecorded));
         assert!(Parent::read(&text.replacen("00-", "01-", 1)).is_some(), "a later version");
         assert!(Parent::read(&format!("{}-more", text.replacen("00-", "01-", 1))).is_some());
         for wrong in [

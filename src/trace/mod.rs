@@ -5,7 +5,9 @@
 //! exporter, and all of this is one look at a `None`.
 //!
 //! Who enqueues an execution may say of which trace it is a part, with a `traceparent` (see `context.rs`). Without one, the trace's
-//! id follows from the execution's, so that all attempts at an execution, by whatever worker, are in one trace.
+//! id follows from the execution's, so that all attempts at an execution, by whatever worker, are in one trace. Whether a trace
+//! is recorded is decided once: what isn't recorded hands that on to its children, as well as a context that came to a worker
+//! without an exporter.
 
 mod context;
 #[cfg(feature = "otlp")]
@@ -80,8 +82,10 @@ pub struct Begins<'a> {
     pub attempt: i64,
     /// How long it waited on the queue.
     pub waited: Duration,
-    /// Of which trace it is a part, if somebody said so.
-    pub traceparent: Option<&'a str>,
+    /// The step that is the flow's run: the parent of the nodes.
+    pub work: &'static str,
+    /// Of which trace it is a part, by those who said so. The first one counts that is a context.
+    pub traceparents: [Option<&'a str>; 2],
 }
 
 impl Tracer {
@@ -106,18 +110,17 @@ impl Tracer {
 
     /// The trace of an execution; one that records nothing, where it isn't sampled.
     pub fn begin(&self, begins: &Begins<'_>) -> Trace {
-        let Some(inner) = &self.0 else { return Trace(None) };
-        let parent = begins.traceparent.and_then(Parent::read);
-        let sampled = match &parent {
-            Some(parent) => parent.sampled,
-            None => context::is_sampled(context::trace_of(begins.execution), inner.ratio),
-        };
+        let parent = begins.traceparents.into_iter().flatten().find_map(Parent::read);
+        let Some(inner) = &self.0 else { return Trace::skipped(parent) };
+        let trace = parent.as_ref().map_or_else(|| context::trace_of(begins.execution), |parent| parent.trace);
+        let sampled =
+            parent.as_ref().map_or_else(|| context::is_sampled(trace, inner.ratio), |parent| parent.is_sampled());
         if !sampled {
-            return Trace(None);
+            return Trace::skipped(parent.or_else(|| Some(Parent::unrecorded(trace))));
         }
-        Trace(Some(Arc::new(Running {
+        Trace(Course::Recorded(Arc::new(Running {
             inner: inner.clone(),
-            trace: parent.as_ref().map_or_else(|| context::trace_of(begins.execution), |parent| parent.trace),
+            trace,
             parent: parent.map(|parent| parent.span),
             root: context::new_span(),
             run: context::new_span(),
@@ -130,6 +133,9 @@ impl Tracer {
             flow: OnceLock::new(),
             error: OnceLock::new(),
             nodes: AtomicU32::new(0),
+            work: begins.work,
+            work_began: OnceLock::new(),
+            work_sent: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         })))
     }
@@ -146,7 +152,20 @@ impl Tracer {
 /// The trace of one execution, as far as it goes on here. Clones are the same one. Its own span ends with
 /// [`end`](Trace::end), or with the last clone.
 #[derive(Clone, Default)]
-pub struct Trace(Option<Arc<Running>>);
+pub struct Trace(Course);
+
+#[derive(Clone)]
+enum Course {
+    /// Nothing is recorded. Who goes on with it gets this context, if there is one.
+    Skipped(Option<Arc<Parent>>),
+    Recorded(Arc<Running>),
+}
+
+impl Default for Course {
+    fn default() -> Course {
+        Course::Skipped(None)
+    }
+}
 
 struct Running {
     inner: Arc<Inner>,
@@ -165,6 +184,10 @@ struct Running {
     flow: OnceLock<Arc<str>>,
     error: OnceLock<String>,
     nodes: AtomicU32,
+    /// The name of the flow's run, when its first node began, and whether it was sent.
+    work: &'static str,
+    work_began: OnceLock<Instant>,
+    work_sent: AtomicBool,
     ended: AtomicBool,
 }
 
@@ -202,41 +225,56 @@ enum Attribute {
 }
 
 impl Trace {
+    fn skipped(context: Option<Parent>) -> Trace {
+        Trace(Course::Skipped(context.map(Arc::new)))
+    }
+
+    fn running(&self) -> Option<&Running> {
+        match &self.0 {
+            Course::Skipped(_) => None,
+            Course::Recorded(running) => Some(running),
+        }
+    }
+
     /// Whether anything is recorded.
     pub fn is_on(&self) -> bool {
-        self.0.is_some()
+        self.running().is_some()
     }
 
     /// Its flow is this one.
     pub fn of_flow(&self, flow: &str) {
-        if let Some(running) = &self.0 {
+        if let Some(running) = self.running() {
             let _ = running.flow.set(flow.into()); // it doesn't change
         }
     }
 
-    /// For who goes on with this trace: this execution's children.
+    /// For who goes on with this trace: this execution's children. Also where it isn't recorded, so that theirs isn't either.
     pub fn traceparent(&self) -> Option<String> {
-        self.0.as_ref().map(|running| context::traceparent(running.trace, running.root))
+        match &self.0 {
+            Course::Skipped(context) => context.as_ref().map(|context| context.text()),
+            Course::Recorded(running) => Some(context::recorded(running.trace, running.root)),
+        }
     }
 
-    /// A step has its outcome. `runs_nodes`: it is the one that the nodes belong to.
-    pub fn step(&self, name: &str, began: Instant, error: Option<&str>, runs_nodes: bool) {
-        let Some(running) = &self.0 else { return };
-        let id = if runs_nodes { running.run } else { context::new_span() };
-        let mut span = running.span(id, Some(running.root), name.to_owned().into(), began, Instant::now());
-        if runs_nodes {
-            span.attributes.push(("fireflow.nodes", Attribute::Integer(running.nodes.load(Relaxed).into())));
-        }
+    /// A step has its outcome.
+    pub fn step(&self, name: &str, began: Instant, error: Option<&str>) {
+        let Some(running) = self.running() else { return };
+        let mut span = if name == running.work {
+            running.work_span(began)
+        } else {
+            running.span(context::new_span(), Some(running.root), name.to_owned().into(), began, Instant::now())
+        };
         span.error = error.map(|error| running.clean(error));
         running.inner.exporter.send(span);
     }
 
     /// A node has ended.
     pub fn node(&self, node: &NodeEnd<'_>) {
-        let Some(running) = &self.0 else { return };
+        let Some(running) = self.running() else { return };
         if running.nodes.fetch_add(1, Relaxed) >= MOST_NODES {
             return;
         }
+        running.work_began.get_or_init(|| node.began);
         let name = node.type_name.to_owned().into();
         let mut span = running.span(context::new_span(), Some(running.run), name, node.began, node.ended);
         span.attributes.extend([
@@ -252,14 +290,14 @@ impl Trace {
 
     /// The execution fails, for this reason.
     pub fn fails(&self, why: &str) {
-        if let Some(running) = &self.0 {
+        if let Some(running) = self.running() {
             let _ = running.error.set(running.clean(why)); // the first one counts
         }
     }
 
     /// The execution leaves this process.
     pub fn end(&self, outcome: &'static str) {
-        if let Some(running) = &self.0 {
+        if let Some(running) = self.running() {
             running.end(outcome);
         }
     }
@@ -286,6 +324,14 @@ impl Running {
         Span { trace: self.trace, id, parent, remote, name, kind, began, ended, attributes, error: None }
     }
 
+    /// The span of the flow's run, up to now. It counts as sent.
+    fn work_span(&self, began: Instant) -> Span {
+        self.work_sent.store(true, Relaxed);
+        let mut span = self.span(self.run, Some(self.root), self.work.into(), began, Instant::now());
+        span.attributes.push(("fireflow.nodes", Attribute::Integer(self.nodes.load(Relaxed).into())));
+        span
+    }
+
     /// All times of a trace by one clock, so that they are in order.
     fn time(&self, at: Instant) -> SystemTime {
         let (instant, system) = self.began;
@@ -299,6 +345,12 @@ impl Running {
     fn end(&self, outcome: &'static str) {
         if self.ended.swap(true, Relaxed) {
             return;
+        }
+        // A run that goes on elsewhere has no outcome here; its nodes need their parent all the same.
+        if let Some(began) = self.work_began.get().filter(|_| !self.work_sent.load(Relaxed)) {
+            let mut run = self.work_span(*began);
+            run.attributes.push(("fireflow.outcome", Attribute::Text(outcome.into())));
+            self.inner.exporter.send(run);
         }
         let mut span = self.span(self.root, self.parent, self.name.clone().into(), self.began.0, Instant::now());
         (span.remote, span.kind) = (self.parent.is_some(), Kind::Consumer);

@@ -1,12 +1,15 @@
 //! Sends spans to a collector, as OTLP over HTTP, by OpenTelemetry's own exporter. All that is known of its crates is in this
 //! file: they change with each of their versions.
 //!
-//! The exporter gathers spans on a thread of its own. Its queue is bounded, and what doesn't fit is dropped. It gets our HTTP
-//! client, so that there is no second one in the program.
+//! The exporter gathers spans on a thread of its own. Its queue is bounded, and what doesn't fit is dropped. It doesn't say so,
+//! and therefore we keep count of what waits there. It gets our HTTP client, so that there is no second one in the program.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -19,6 +22,7 @@ use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::{
     Resource,
+    error::OTelSdkResult,
     trace::{BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanProcessor as _},
 };
 
@@ -41,6 +45,35 @@ const GATHER: Duration = Duration::from_secs(1);
 pub(super) struct Exporter {
     processor: Arc<BatchSpanProcessor>,
     scope: InstrumentationScope,
+    waiting: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
+    told: Mutex<Telling>,
+}
+
+/// The exporter, with a count of what waits for it.
+#[derive(Debug)]
+struct Counting {
+    exporter: SpanExporter,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl opentelemetry_sdk::trace::SpanExporter for Counting {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        self.waiting.fetch_sub(batch.len(), Relaxed);
+        self.exporter.export(batch).await
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
 }
 
 impl Exporter {
@@ -72,6 +105,8 @@ impl Exporter {
             .with_max_export_batch_size(BATCH)
             .with_scheduled_delay(GATHER)
             .build();
+        let waiting = Arc::default();
+        let exporter = Counting { exporter, waiting: Arc::clone(&waiting) };
         let mut processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
         let about = [
             KeyValue::new("service.instance.id", worker.to_owned()),
@@ -81,11 +116,20 @@ impl Exporter {
         processor.set_resource(&Resource::builder_empty().with_service_name(name).with_attributes(about).build());
         let scope =
             InstrumentationScope::builder(env!("CARGO_PKG_NAME")).with_version(env!("CARGO_PKG_VERSION")).build();
-        Ok(Exporter { processor: Arc::new(processor), scope })
+        let processor = Arc::new(processor);
+        Ok(Exporter { processor, scope, waiting, metrics: metrics.clone(), told: Mutex::default() })
     }
 
     /// Take a span, if there is room for it. Never waits.
     pub fn send(&self, span: Span) {
+        let one_more = |waiting: usize| (waiting < WAITING).then_some(waiting + 1);
+        if self.waiting.fetch_update(Relaxed, Relaxed, one_more).is_err() {
+            self.metrics.spans_dropped.increment();
+            if self.told.lock().unwrap_or_else(PoisonError::into_inner).is_due() {
+                tracing::warn!("the collector doesn't keep up; spans are dropped, and nothing else is");
+            }
+            return;
+        }
         self.processor.on_end(self.data(span));
     }
 
@@ -192,17 +236,51 @@ impl HttpClient for Client {
             sent.map_err(|error| HttpError::from(error.without_url())) // it may hold a token
         });
         match &sent {
-            Ok(_) => {
-                self.metrics.exports.of(ExportResult::Sent).increment();
-                *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Telling::default();
-            }
+            Ok(_) => self.metrics.exports.of(ExportResult::Sent).increment(),
             Err(error) => {
                 self.metrics.exports.of(ExportResult::Failed).increment();
+                // Once a minute, also where every other batch is taken.
                 if self.told.lock().unwrap_or_else(PoisonError::into_inner).is_due() {
                     tracing::warn!(%error, took = ?began.elapsed(), "can't send spans; they are lost, and nothing else is");
                 }
             }
         }
         sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_does_not_fit_is_dropped_and_counted() {
+        // Takes connections, and never answers.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", silent.local_addr().unwrap());
+        let settings = config::Trace { timeout: Duration::from_secs(60), ..config::Trace::default() };
+        let metrics = Arc::new(Metrics::default());
+        let exporter = Exporter::start(&settings, &endpoint, "w1", &metrics).unwrap();
+        let now = SystemTime::now();
+        let span = Span {
+            trace: [1; 16],
+            id: [2; 8],
+            parent: None,
+            remote: false,
+            name: "span".into(),
+            kind: Kind::Internal,
+            began: now,
+            ended: now,
+            attributes: Vec::new(),
+            error: None,
+        };
+        // One batch is under way for a minute; the others wait.
+        for _ in 0..WAITING + BATCH + 100 {
+            exporter.send(span.clone());
+        }
+        let dropped = metrics.spans_dropped.get();
+        assert!((100..=100 + BATCH as u64).contains(&dropped), "{dropped}");
     }
 }

@@ -11,7 +11,8 @@ use crate::{metrics::Backlog, sysdb::SystemDatabase};
 
 /// Shortest pause between two questions.
 const EVERY: Duration = Duration::from_secs(5);
-/// The pause is so many times the time that the question took: it never takes more than that share of a connection.
+/// The pause is so many times the time that the question took, so that it doesn't take more than that share of a connection;
+/// unless the figures would grow too old to be shown meanwhile.
 const SHARE: u32 = 20;
 /// Longest time for a question, with the wait for a connection. The server ends it sooner.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -66,18 +67,31 @@ impl Asking {
                 Ok(Err(error)) => tracing::debug!(%error, "can't ask what waits on the queues"),
                 Err(_) => tracing::debug!("what waits on the queues isn't told in time"),
             }
-            let pause = EVERY.max(began.elapsed() * SHARE);
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(pause(began.elapsed())) => {}
                 () = stop.cancelled() => return,
             }
         }
     }
 }
 
+/// The pause after a question that took so long.
+fn pause(took: Duration) -> Duration {
+    (took * SHARE).clamp(EVERY, FRESH / 2)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slow_database_is_asked_less_often_and_often_enough() {
+        for (took, expected) in [(1, 5000), (500, 10_000), (1500, 30_000), (4000, 30_000)] {
+            assert_eq!(pause(Duration::from_millis(took)), Duration::from_millis(expected), "{took}");
+        }
+        // The next figures are there before the last ones are too old.
+        assert!(pause(PATIENCE) + PATIENCE < FRESH);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_scrape_waits_for_a_moment_and_asks_only_when_figures_are_old() {

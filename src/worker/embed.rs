@@ -51,7 +51,9 @@ impl Worker {
         let id = super::Identity::of_this_process(settings.worker.id.as_deref()).id;
         let status = Arc::new(Status::new(&id, &settings.queue.names()).counted(Arc::new(metrics(&id, &settings))));
         let on_stuck: OnStuck = Arc::new(|stuck| tracing::error!("{stuck}"));
-        Worker { live: Live::new(settings), status, shutdown: Shutdown::new(), on_stuck }
+        let live = Live::new(settings);
+        status.monitor().goes_by(live.clone());
+        Worker { live, status, shutdown: Shutdown::new(), on_stuck }
     }
 
     /// Ended by this shutdown, which may end other things as well.
@@ -174,7 +176,6 @@ fn metrics(id: &str, settings: &Settings) -> Metrics {
         id: id.to_owned(),
         application: settings.worker.application_name.clone(),
         application_version: settings.worker.application_version.clone(),
-        drain_timeout: settings.worker.drain_timeout.as_secs_f64(),
         lease: settings.worker.lease.as_secs_f64(),
     };
     let queues = settings.queue.iter().map(|queue| queue.name.as_str()).chain([INTERNAL_QUEUE]);

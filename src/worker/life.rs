@@ -70,6 +70,7 @@ impl Life<'_> {
         let acquire = async {
             // The registration that is to come overwrites it.
             let predecessor = recovery.predecessor().await?;
+            status.database_answered(); // what follows may wait for the end of somebody's lease
             failpoint!(LeaseRegistering);
             let asked = leases.acquire(me, &registration, before).await?;
             failpoint!(LeaseRegistered);
@@ -80,6 +81,7 @@ impl Life<'_> {
             () = shutdown.draining() => return Ok(()),
         };
         let (predecessor, asked) = acquired?;
+        status.database_answered();
         let running = Running::default();
         let connect = database.settings_for(status.metrics(), Purpose::Lease);
         let told = Told {
@@ -91,7 +93,7 @@ impl Life<'_> {
         status.monitor().holds(Some(keeper.remaining()));
         without_lease(status, "recovering what earlier lives left");
         let recovered = tokio::select! {
-            recovered = recover(settings, database, me, &recovery, predecessor.as_ref(), before) => recovered.map(|()| true),
+            recovered = recover(self, &recovery, predecessor.as_ref(), before) => recovered.map(|()| true),
             reason = keeper.lost() => {
                 report::LeaseLost { reason: &reason, executions: 0 }.tell(status);
                 without_lease(status, format!("the lease was lost: {reason}"));
@@ -251,29 +253,35 @@ impl Life<'_> {
         serving.cancel();
         services.close();
         wait(&services).await;
+        // Who kept these is gone, and the next one comes with the next life.
+        status.gauge(running.len(), 0);
+        status.queues_seen(Vec::new());
     }
 }
 
 /// Put back on the queue what earlier lives left.
 async fn recover(
-    settings: &Settings,
-    database: &Database,
-    me: &Identity,
+    life: &Life<'_>,
     recovery: &Recovery,
     predecessor: Option<&Predecessor>,
     before: &[uuid::Uuid],
 ) -> Result<(), StartError> {
+    let &Life { settings, database, me, status, .. } = life;
     // The lease is kept meanwhile; one that were given up now would have to end first.
     let patience = Instant::now() + settings.worker.lease / 4;
     let recovered = loop {
         match recovery.begin(me, predecessor, before).await {
             Err(error) if error.is_transient() && Instant::now() < patience => {
                 tracing::debug!(%error, "can't recover yet; trying again");
+                if error.is_away() {
+                    status.database_fails(&error);
+                }
                 tokio::time::sleep(Duration::from_millis(250)).await;
             }
             recovered => break recovered?,
         }
     };
+    status.database_answered();
     tracing::info!(worker = me.id, recovered, "recovery sweep done");
     for queue in settings.queue.iter() {
         let others = database.sysdb.tokenless_executors(&queue.name).await?;

@@ -60,6 +60,17 @@ impl StartError {
             | StartError::Trace(_) => false,
         }
     }
+
+    /// Whether it says that the database can't be used, and not that it refuses something or that others hold locks.
+    fn is_away(&self) -> bool {
+        match self {
+            StartError::Connect(error) => error.is_transient(),
+            StartError::Schema(SchemaError::Pool(_)) => true,
+            StartError::Schema(SchemaError::Connect(error)) => error.is_transient(),
+            StartError::Lease(LeaseError::Database(error)) | StartError::Database(error) => error.is_away(),
+            StartError::Schema(_) | StartError::Lease(_) | StartError::Outbound(_) | StartError::Trace(_) => false,
+        }
+    }
 }
 
 /// Run a worker until `shutdown`: connect, check or create the schemas, register, recover, serve, drain.
@@ -119,6 +130,7 @@ async fn open(settings: &Settings, status: &Status, shutdown: &Shutdown) -> Resu
     loop {
         let opened = async {
             let database = Database::counted(settings, status.metrics()).await?;
+            status.database_answered(); // what follows may wait for others
             for made in database.ensure_schemas().await? {
                 tracing::info!(made, "created");
             }
@@ -139,6 +151,9 @@ async fn open(settings: &Settings, status: &Status, shutdown: &Shutdown) -> Resu
             Ok(database) => return Ok(Some(database)),
             Err(error) if !error.is_transient() || Instant::now() + pause >= until => return Err(error),
             Err(error) => {
+                if error.is_away() {
+                    status.database_is_lost(&error); // told below
+                }
                 starting(format!("waiting for the database: {error}"));
                 if told.is_due() {
                     tracing::warn!(%error, "waiting for the database");
@@ -198,6 +213,11 @@ async fn serve(
             Ok(()) => (pause, told) = (Duration::from_millis(500), Telling::default()),
             Err(error) if before.is_empty() && !error.is_transient() => return Err(error),
             Err(error) => {
+                match &error {
+                    StartError::Lease(LeaseError::Held { .. }) => status.database_answered(),
+                    error if error.is_away() => drop(status.database_is_lost(error)),
+                    _ => {}
+                }
                 without_lease(status, format!("can't acquire a lease: {error}"));
                 if told.is_due() {
                     tracing::warn!(%error, "can't acquire a new lease; trying again");

@@ -46,8 +46,8 @@ impl Limits {
 
     /// Slots that are held, and that there are.
     pub fn slots(&self) -> (u32, u32) {
-        let (most, taken, _) = self.slots.usage();
-        (taken, most)
+        let usage = self.slots.usage();
+        (usage.taken, usage.limit)
     }
 
     /// The queue's name.

@@ -3,12 +3,12 @@
 //! A scrape waits for nothing but, for a moment, the backlog (`backlog.rs`), and takes no lock that work takes for longer
 //! than it takes to read some numbers.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::{Phase, Status, backlog::Asking, lease::Remaining};
+use super::{Phase, Status, backlog::Asking, lease::Remaining, reload::Live};
 use crate::{
-    durable::Slots,
-    metrics::{Format, Metrics, Scrape, SlotUse},
+    durable::{Slots, Usage},
+    metrics::{Format, Metrics, QueueState, Scrape, SlotUse},
     postgres::Pool,
 };
 
@@ -16,6 +16,8 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Monitor {
     metrics: Arc<Metrics>,
+    /// None without a worker, as in tests.
+    live: OnceLock<Live>,
     stage: Mutex<Stage>,
     /// The asking for what waits on the queues.
     pub backlog: Asking,
@@ -45,6 +47,11 @@ impl Monitor {
         &self.metrics
     }
 
+    /// The settings in force are these, now and after each reload.
+    pub fn goes_by(&self, live: Live) {
+        let _ = self.live.set(live); // a worker has the same ones all its life
+    }
+
     /// The worker has these pools from now on.
     pub fn connected(&self, pools: Vec<(&'static str, Pool)>) {
         self.lock().pools = pools;
@@ -65,6 +72,9 @@ impl Monitor {
         let snapshot = status.snapshot();
         let database = snapshot.database == "answers";
         let backlog = if database { self.backlog.figures().await } else { Vec::new() };
+        let settings = self.live.get().map(Live::settings);
+        let queue =
+            |name: &str| QueueState { name: name.to_owned(), paused: snapshot.paused.iter().any(|it| it == name) };
         let scrape = {
             let stage = self.lock();
             Scrape {
@@ -75,7 +85,8 @@ impl Monitor {
                 database,
                 running: snapshot.running,
                 waiting: snapshot.waiting,
-                recovered: snapshot.recovered,
+                drain_timeout: settings.as_ref().map(|it| it.worker.drain_timeout).unwrap_or_default(),
+                queues: settings.iter().flat_map(|it| it.queue.iter()).map(|it| queue(&it.name)).collect(),
                 lease: stage.lease.as_ref().map(Remaining::get).unwrap_or_default(),
                 slots: stage.slots.iter().map(|(queue, slots)| slot_use(queue, slots)).collect(),
                 backlog,
@@ -91,6 +102,6 @@ impl Monitor {
 }
 
 fn slot_use(queue: &str, slots: &Slots) -> SlotUse {
-    let (limit, in_use, waiting) = slots.usage();
-    SlotUse { queue: queue.to_owned(), limit, in_use, waiting }
+    let Usage { limit, taken, free, waiting } = slots.usage();
+    SlotUse { queue: queue.to_owned(), limit, in_use: taken, free, waiting }
 }

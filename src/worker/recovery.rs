@@ -14,18 +14,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{
-    Identity,
-    reload::Live,
-    report,
-    running::Running,
-    status::{Count, Status},
-    suspects::Suspects,
-};
+use super::{Identity, reload::Live, report, running::Running, status::Status, suspects::Suspects};
 use crate::{
     execution::WORKED,
     failpoint::failpoint,
-    metrics::ParkReason,
+    metrics::{ParkReason, Recovery as Cause},
     sysdb::{Accounts, ClaimScope, Dead, Predecessor, Reconcile, Recovered, SysdbError, SystemDatabase},
 };
 
@@ -170,7 +163,7 @@ impl Recovery {
         let stranded = self.sysdb.release_stranded(executor, application, &running.owners()).await?;
         failpoint!(RecoveryStranded);
         if stranded > 0 {
-            self.status.count(Count::Recovered, stranded);
+            self.status.recovered(Cause::Stranded, stranded);
             tracing::warn!(executions = stranded, "executions that were claimed but never ran are back on the queue");
         }
         Ok(())
@@ -191,7 +184,7 @@ impl Recovery {
                     self.one_by_one(&reconcile, dead, &skip, refused).await?
                 }
             };
-            self.tell(&taken);
+            self.tell(dead, &taken);
             moved += taken.len();
             let late = until.is_some_and(|until| Instant::now() >= until);
             if late || !SystemDatabase::is_full(taken.len() + refusals) || refused.len() >= REMEMBERED {
@@ -212,7 +205,7 @@ impl Recovery {
             match self.sysdb.reconcile(reconcile, dead, Some(std::slice::from_ref(&id)), &[]).await {
                 Ok(one) => taken.extend(one),
                 Err(error) if error.is_transient() => {
-                    self.tell(&taken);
+                    self.tell(dead, &taken);
                     return Err(error);
                 }
                 Err(error) => {
@@ -225,17 +218,29 @@ impl Recovery {
         Ok((taken, refusals))
     }
 
-    fn tell(&self, taken: &[Recovered]) {
+    fn tell(&self, dead: Dead<'_>, taken: &[Recovered]) {
         if taken.is_empty() {
             return;
         }
-        self.status.count(Count::Recovered, taken.len() as u64);
+        let cause = match dead {
+            Dead::Earlier { .. } | Dead::Expired { .. } => Cause::Died,
+            Dead::Adopted(_) => Cause::Adopted,
+        };
+        let back = taken.iter().filter(|row| row.parked.is_none()).count(); // parked ones have a count of their own
+        self.status.recovered(cause, back as u64);
         let executors: HashSet<&str> = taken.iter().map(|row| row.executor.as_str()).collect();
         for executor in executors {
             let of = taken.iter().filter(|row| row.executor == executor);
             let at_work = of.clone().filter(|row| row.crashes.is_some()).count();
             let executions = of.filter(|row| row.parked.is_none()).count();
-            tracing::warn!(executor, executions, at_work, "a worker died; its executions are back on the queue");
+            match cause {
+                Cause::Adopted => {
+                    tracing::info!(executor, executions, "executions that are to be adopted are on the queue")
+                }
+                _ => {
+                    tracing::warn!(executor, executions, at_work, "a worker died; its executions are back on the queue")
+                }
+            }
         }
         for (row, text) in taken.iter().filter_map(|row| Some((row, row.parked.as_ref()?))) {
             report::Parked { execution: &row.id, why: text, reason: ParkReason::Crashes }.tell(&self.status);

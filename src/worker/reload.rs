@@ -88,7 +88,10 @@ impl fmt::Debug for Reloader {
 impl Live {
     /// These, to begin with.
     pub fn new(settings: Settings) -> Live {
-        let outbound = Outbound::with_defaults(Secrets::new(&settings.secrets, environment()));
+        let secrets = Secrets::default();
+        secrets.reserve(settings.files());
+        secrets.change(&settings.secrets, environment());
+        let outbound = Outbound::with_defaults(secrets);
         Live(Arc::new(Inner { settings: watch::Sender::new(Arc::new(settings)), outbound, applying: Mutex::default() }))
     }
 
@@ -128,6 +131,7 @@ impl Live {
             if now.outbound != then.outbound || now.outbound.ca_file.is_some() {
                 live.0.outbound.change(&now.outbound)?;
             }
+            live.0.outbound.secrets().reserve(now.files());
             live.0.outbound.secrets().change(&now.secrets, environment());
             Ok::<_, SetupError>(())
         })

@@ -48,14 +48,16 @@ impl Phase {
 }
 
 /// A worker at work asks the database something every second. One that has heard nothing for so long isn't ready, whether
-/// or not it knows why.
+/// or not it knows why. While it starts or waits for a lease, it asks less often, and what it heard last holds.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// What is known of the database.
 #[derive(Clone, Copy, Debug)]
 enum Contact {
-    /// It answered, last at this time.
+    /// It is asked all the time, and answered last at this time.
     Heard(Instant),
+    /// It answered, and isn't asked all the time.
+    Answered,
     /// It failed, first at this time.
     Away(Instant),
 }
@@ -103,7 +105,6 @@ pub struct Status {
     failed: AtomicU64,
     handed_back: AtomicU64,
     lost: AtomicU64,
-    recovered: AtomicU64,
     monitor: Monitor,
 }
 
@@ -142,7 +143,7 @@ pub struct Snapshot {
     pub handed_back: u64,
     /// Executions that were cancelled, deleted or taken over while they ran here.
     pub lost: u64,
-    /// Rows of dead workers that this one put back on the queue.
+    /// Executions that this worker put back on the queue: of dead workers, adopted ones, and what it never got to run.
     pub recovered: u64,
     /// The queues, one by one; none before the first look at them.
     pub queues: Vec<QueueFigures>,
@@ -156,7 +157,6 @@ pub(super) enum Count {
     Failed,
     HandedBack,
     Lost,
-    Recovered,
 }
 
 impl Status {
@@ -180,7 +180,6 @@ impl Status {
             failed: AtomicU64::default(),
             handed_back: AtomicU64::default(),
             lost: AtomicU64::default(),
-            recovered: AtomicU64::default(),
             monitor: Monitor::default(),
         }
     }
@@ -274,6 +273,7 @@ impl Status {
     /// What keeps the database from being used.
     fn trouble(&self) -> Option<String> {
         match *lock(&self.database) {
+            Contact::Answered => None,
             Contact::Heard(at) if at.elapsed() < SILENCE => None,
             Contact::Heard(at) => Some(format!(
                 "the database is away: nothing heard for {}",
@@ -290,27 +290,44 @@ impl Status {
         self.trouble().is_none()
     }
 
-    /// The database has answered.
+    /// The database has answered, and is asked again within a second.
     pub(super) fn database_answers(&self) {
+        self.in_contact(Contact::Heard(Instant::now()));
+    }
+
+    /// The database has answered. Nobody knows when it is asked again.
+    pub(super) fn database_answered(&self) {
+        self.in_contact(Contact::Answered);
+    }
+
+    fn in_contact(&self, now: Contact) {
         let contact = &mut *lock(&self.database);
         if let Contact::Away(since) = *contact {
             tracing::info!(away = %humantime::format_duration(whole(since.elapsed())), "the database is back");
         }
-        *contact = Contact::Heard(Instant::now());
+        *contact = now;
     }
 
     /// The database can't be used.
     pub(super) fn database_fails(&self, error: &dyn std::fmt::Display) {
-        let contact = &mut *lock(&self.database);
-        if let Contact::Heard(_) = contact {
+        if self.database_is_lost(error) {
             tracing::warn!(%error, "the database is away; the worker waits for it and isn't ready meanwhile");
+        }
+    }
+
+    /// The same, where the log has the reason already; whether that is new.
+    pub(super) fn database_is_lost(&self, error: &dyn std::fmt::Display) -> bool {
+        let contact = &mut *lock(&self.database);
+        let new = !matches!(contact, Contact::Away(_));
+        if new {
             self.metrics().outages.increment();
             *contact = Contact::Away(Instant::now());
         }
         *lock(&self.trouble) = error.to_string();
+        new
     }
 
-    pub(super) fn enter(&self, phase: Phase) {
+    pub(crate) fn enter(&self, phase: Phase) {
         self.enter_because(phase, None);
     }
 
@@ -346,9 +363,13 @@ impl Status {
             Count::Failed => &self.failed,
             Count::HandedBack => &self.handed_back,
             Count::Lost => &self.lost,
-            Count::Recovered => &self.recovered,
         };
         counter.fetch_add(by, Relaxed);
+    }
+
+    /// So many executions were put back on the queue, for this reason.
+    pub(super) fn recovered(&self, cause: metrics::Recovery, by: u64) {
+        self.metrics().recovered.of(cause).add(by);
     }
 
     pub(super) fn gauge(&self, running: usize, waiting: usize) {
@@ -376,7 +397,7 @@ impl Status {
             failed: self.failed.load(Relaxed),
             handed_back: self.handed_back.load(Relaxed),
             lost: self.lost.load(Relaxed),
-            recovered: self.recovered.load(Relaxed),
+            recovered: self.metrics().recovered_in_all(),
             queues: lock(&self.queues).clone(),
         }
     }
@@ -425,6 +446,20 @@ mod tests {
         let why = status.unready().unwrap();
         assert!(why.starts_with("running, but the dispatch loop has been silent since "), "{why}");
         assert_eq!(status.silent().len(), 1);
+    }
+
+    #[test]
+    fn a_database_that_has_answered_is_not_away_while_nobody_asks_it() {
+        let status = Status::new("w1", "flows");
+        let long_ago = Instant::now().checked_sub(SILENCE * 2).unwrap();
+        *lock(&status.database) = Contact::Heard(long_ago);
+        assert_eq!(status.snapshot().database, "away", "nothing was heard yet, or not any more");
+        status.database_answered();
+        assert_eq!(status.snapshot().database, "answers");
+        assert!(status.database_is_lost(&"no route") && !status.database_is_lost(&"no route"));
+        assert_eq!((status.snapshot().database, status.metrics().outages.get()), ("away", 1));
+        status.database_answered();
+        assert_eq!(status.snapshot().database, "answers");
     }
 
     #[tokio::test]

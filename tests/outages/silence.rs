@@ -5,7 +5,11 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::server::{STEPS, complaints, names, prepare};
-use super::support::{TestDatabase, worker::WorkerProcess};
+use super::support::{
+    TestDatabase,
+    scrape::{LISTENING, address, scrape, until},
+    worker::WorkerProcess,
+};
 use super::wire::Wire;
 
 #[tokio::test]
@@ -35,5 +39,21 @@ async fn a_database_that_has_gone_silent_is_given_up_in_seconds_and_work_goes_on
     worker.says("the database is back").await;
     let complaints = complaints(&worker);
     assert!(complaints.len() <= 8, "{complaints:#?}");
+    assert!(worker.stop().await.success());
+}
+
+#[tokio::test]
+async fn renewals_that_hang_until_the_lease_is_over_have_failed() {
+    let database = TestDatabase::new().await;
+    let wire = Wire::before(&database.url()).await;
+    let settings = [&LISTENING[..], &[("worker.lease", "3s")]].concat();
+    let worker = WorkerProcess::start(wire.url(), "w1", &settings).await;
+    let address = address(&worker).await;
+    let failed = "fireflow_lease_renewals_total{result=\"failed\"}";
+    assert_eq!(scrape(&address).await.get(failed), 0.0);
+    wire.silence(true); // each would wait for longer than the lease is
+    let lost = until(&address, |now| now.get("fireflow_lease_losses_total") == 1.0).await;
+    assert!(lost.get(failed) >= 1.0, "{lost:#?}");
+    wire.silence(false);
     assert!(worker.stop().await.success());
 }

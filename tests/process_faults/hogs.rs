@@ -59,6 +59,13 @@ impl Program {
     }
 }
 
+/// Whether the thread that renews the lease has said nothing for longer than it ever does while there is one. Silence ends a
+/// watchdog's pings (tests/service.rs).
+fn is_silent(program: &Program) -> bool {
+    let silent = program.status.silent_for(std::time::Duration::from_secs(2));
+    silent.iter().any(|silence| silence.name == "renewal of the lease")
+}
+
 #[tokio::test]
 async fn a_flow_that_takes_every_thread_does_not_cost_the_lease() {
     let bench = bench().await;
@@ -67,13 +74,14 @@ async fn a_flow_that_takes_every_thread_does_not_cost_the_lease() {
     let other = bench.worker("w2", &[("worker.lease", "4s")]).await; // who would take over
     let hog = program.hog().await;
     stays_held(&bench, "hogged", 8).await; // for two leases
+    assert!(!is_silent(&program), "the lease is kept");
     bench.ledger.release("EX1");
     drop(hog);
     let row = bench.client.until("EX1", "SUCCESS").await;
     assert_eq!((row.executor.as_deref(), row.attempts), (Some("hogged"), 1));
     assert_eq!(bench.ledger.entries("EX1").await, 1);
     assert!(!other.log().contains("back on the queue"), "{}", other.log());
-    assert!(program.stuck.lock().unwrap().is_empty());
+    assert!(program.stuck.lock().unwrap().is_empty() && !is_silent(&program));
     assert!(other.stop().await.success());
     program.stop().await;
 }
@@ -97,6 +105,13 @@ async fn what_can_not_be_stopped_is_told_to_the_program_and_writes_nothing_more(
     let stuck = program.stuck.lock().unwrap()[0].clone();
     assert_eq!((stuck.worker.as_str(), stuck.executions), ("hogged", 1));
     assert!(stuck.to_string().contains("1 executions could not be stopped"), "{stuck}");
+    // Under a lease that has ended, nobody says any more that all is well: a manager's watchdog would end the process.
+    let silent = async {
+        while !is_silent(&program) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, silent).await.expect("the pings end");
     let steps = bench.client.steps("EX1").await;
     drop(hog);
     // It finds out, and begins a new life, which runs the execution again; that alone records its end.

@@ -91,6 +91,47 @@ async fn with_a_token_all_but_probes_need_it_and_it_may_be_replaced() {
 }
 
 #[tokio::test]
+async fn why_a_worker_is_not_ready_is_for_those_who_may_ask_for_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
+    // Nobody listens there, so it waits, and says for whom.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut config = Settings::default();
+    config.database.url = format!("postgres://{free}/db");
+    let worker = Worker::new(config);
+    let (status, shutdown) = (worker.status(), worker.shutdown());
+    let running = worker.start();
+    let waits = async {
+        while !status.unready().unwrap().contains(&free.to_string()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waits).await.unwrap();
+    let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
+    for (token_file, listen, header, told) in [
+        (Some(file.as_path()), "127.0.0.1:0", bearer.as_str(), true),
+        (Some(&file), "127.0.0.1:0", "", false),
+        (Some(&file), "127.0.0.1:0", "Authorization: Bearer another-0123456789\r\n", false),
+        (None, "0.0.0.0:0", "", false),
+        (None, "127.0.0.1:0", "", true),
+    ] {
+        let admin = admin::start(&settings(listen, token_file), status.clone()).await.unwrap();
+        let answer = ask(connect(&admin).await, "/readyz", header).await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert_eq!(
+            (body == "starting\n", body.contains(&free.to_string())),
+            (!told, told),
+            "{listen} {header}: {body}"
+        );
+        admin.stop().await;
+    }
+    shutdown.begin(fireflow_worker::worker::Drain::Graceful);
+    running.ended().await.unwrap();
+}
+
+#[tokio::test]
 async fn without_a_token_other_machines_get_probes_and_this_one_gets_all() {
     let here = start(&settings("127.0.0.1:0", None)).await;
     assert_eq!((code(&here, "/livez", "").await, code(&here, "/status", "").await), (200, 200));

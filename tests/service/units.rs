@@ -20,6 +20,7 @@ fn analyze(arguments: &[&str], unit: &Path) -> Option<Output> {
 #[test]
 fn units_are_valid_and_hardened() {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "systemd-analyze is needed on a build server");
         eprintln!("systemd-analyze is not installed: the units are not checked");
         return;
     }

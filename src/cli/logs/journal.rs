@@ -3,14 +3,22 @@
 //!
 //! An entry is one datagram: `NAME=value` and a newline for each field, or, where the value has newlines, the name, a
 //! newline, the value's length in eight bytes, the value and a newline.
+//!
+//! A journal that takes nothing must not stop the work. It gets a tenth of a second, and then nothing for a while.
 
 use std::{
     io::{self, ErrorKind},
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
-    time::Duration,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
+
+use serde_json::Map;
+use tracing::Level;
 
 use super::{
     REDACTOR, lines,
@@ -19,42 +27,91 @@ use super::{
 
 /// Where the journal listens.
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
-/// A journal that takes nothing for so long gets the line not at all: a log must not stop the work.
+/// A journal that takes nothing for so long doesn't get the line, and for a while no other one.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// That while: doubles from the first to the second.
+const DEAF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Most bytes of one field, so that an entry fits a datagram.
 const LONGEST: usize = 16 << 10;
 
-/// Entries to the journal; to stderr, with their priority in front, while it can't be reached.
+/// Entries to the journal; to stderr, with their priority in front, while it can't be reached. Where stderr leads into the journal
+/// as well, an entry that it doesn't take is lost, and counted.
 pub(super) struct Journal {
     path: PathBuf,
-    socket: Mutex<Option<UnixDatagram>>,
+    /// Whether stderr is another way to it.
+    stderr_is_it: bool,
+    link: Mutex<Link>,
+    lost: AtomicU64,
+}
+
+/// The way to it.
+#[derive(Default)]
+struct Link {
+    socket: Option<UnixDatagram>,
+    /// It took nothing; until when it gets nothing, and how long that is.
+    deaf: Option<(Instant, Duration)>,
 }
 
 impl Journal {
     /// The journal that listens here.
-    pub fn open(path: impl AsRef<Path>) -> Journal {
-        Journal { path: path.as_ref().to_owned(), socket: Mutex::default() }
+    pub fn open(path: impl AsRef<Path>, stderr_is_it: bool) -> Journal {
+        Journal { path: path.as_ref().to_owned(), stderr_is_it, link: Mutex::default(), lost: AtomicU64::default() }
     }
 
     /// Write an entry, without secrets.
     pub fn write(&self, record: &Record) {
-        if self.send(&entry(record)).is_err() {
-            lines::write(lines::prefix(&record.level), format!("{}\n", text(record)).as_bytes());
+        match self.send(&entry(record)) {
+            Ok(()) => self.tell_of_the_lost(),
+            Err(error) if is_full(&error) && self.stderr_is_it => drop(self.lost.fetch_add(1, Relaxed)),
+            Err(_) => lines::text(lines::prefix(&record.level), text(record).as_bytes(), false),
         }
     }
 
+    fn tell_of_the_lost(&self) {
+        let lost = if self.lost.load(Relaxed) > 0 { self.lost.swap(0, Relaxed) } else { 0 };
+        if lost > 0 {
+            let record = Record {
+                time: jiff::Timestamp::now(),
+                level: Level::WARN,
+                target: module_path!().into(),
+                message: "lines of this log are lost: the journal took nothing".into(),
+                fields: Map::from_iter([("lines".into(), lost.into())]),
+            };
+            if self.send(&entry(&record)).is_err() {
+                self.lost.fetch_add(lost, Relaxed); // it is told the next time
+            }
+        }
+    }
+
+    /// # Errors
+    /// [`is_full`], at once or after [`PATIENCE`], where the journal takes nothing; else it can't be reached.
     fn send(&self, entry: &[u8]) -> io::Result<()> {
-        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = &*socket {
+        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        if link.deaf.is_some_and(|(until, _)| Instant::now() < until) {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let sent = self.try_send(&mut link, entry);
+        link.deaf = match &sent {
+            Err(error) if is_full(error) => {
+                let pause = link.deaf.map_or(DEAF.0, |(_, pause)| (pause * 2).min(DEAF.1));
+                Some((Instant::now() + pause, pause))
+            }
+            _ => None,
+        };
+        sent
+    }
+
+    fn try_send(&self, link: &mut Link, entry: &[u8]) -> io::Result<()> {
+        if let Some(open) = &link.socket {
             match open.send(entry) {
                 Ok(_) => return Ok(()),
                 Err(error) if is_full(&error) => return Err(error),
-                Err(_) => *socket = None, // perhaps the journal was started anew
+                Err(_) => link.socket = None, // perhaps the journal was started anew
             }
         }
         let fresh = self.connect()?;
         let sent = fresh.send(entry);
-        *socket = Some(fresh);
+        link.socket = Some(fresh);
         sent.map(drop)
     }
 
@@ -109,7 +166,6 @@ fn put(entry: &mut Vec<u8>, name: &str, value: &str) {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use tracing::Level;
 
     use super::*;
 
@@ -128,7 +184,7 @@ mod tests {
     fn an_entry_has_message_priority_and_fields_to_search_for() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
-        let journal = Journal::open(&path);
+        let journal = Journal::open(&path, false);
         journal.write(&record("nobody listens yet")); // goes to stderr
         let mut listener = UnixDatagram::bind(&path).unwrap();
         let mut bytes = vec![0; 1 << 20];
@@ -154,7 +210,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let listener = UnixDatagram::bind(&path).unwrap();
-        let journal = Journal::open(&path);
+        let journal = Journal::open(&path, true);
         journal.write(&record(&"ä".repeat(1 << 20)));
         let mut bytes = vec![0; 1 << 20];
         let length = listener.recv(&mut bytes).unwrap();
@@ -163,5 +219,28 @@ mod tests {
         let entry = vec![b'x'; 100_000];
         let refused = (0..10_000).find_map(|_| journal.send(&entry).err()).unwrap();
         assert!(is_full(&refused), "{refused}");
+        // And after that, those that follow take no time at all. They are lost, and counted.
+        let began = Instant::now();
+        for _ in 0..1000 {
+            journal.write(&record("nobody hears it"));
+        }
+        assert!(began.elapsed() < DEAF.0, "{:?}", began.elapsed());
+        assert_eq!(journal.lost.load(Relaxed), 1000);
+        // A second try, and a longer while.
+        let until = |journal: &Journal| journal.link.lock().unwrap().deaf;
+        let (_, first) = until(&journal).unwrap();
+        journal.link.lock().unwrap().deaf = Some((Instant::now(), first));
+        assert!(is_full(&journal.send(&entry).unwrap_err()));
+        assert_eq!(until(&journal).unwrap().1, first * 2);
+        // It is back, and told what it has missed.
+        listener.set_nonblocking(true).unwrap();
+        while listener.recv(&mut bytes).is_ok() {}
+        journal.link.lock().unwrap().deaf = Some((Instant::now(), first));
+        journal.write(&record("it is back"));
+        let mut heard =
+            || listener.recv(&mut bytes).map(|length| String::from_utf8_lossy(&bytes[..length]).into_owned());
+        assert!(heard().unwrap().contains("it is back"));
+        assert!(heard().unwrap().contains("the journal took nothing lines=1000"));
+        assert!(until(&journal).is_none() && heard().is_err());
     }
 }

@@ -79,7 +79,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Structured {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let record = gathered(event, &context);
         match &self.0 {
-            Sink::Json => lines::write("", record.json().as_bytes()),
+            Sink::Json => lines::json(&record.json()),
             Sink::Journal(journal) => journal.write(&record),
         }
     }

@@ -7,14 +7,20 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Held, MOST, is_name, usable};
 
 /// The worker's own credentials, should the folder be that of systemd's credentials.
-const RESERVED: [&str; 5] =
-    ["database-url", "flows-database-url", "database-password", "flows-database-password", "admin-token"];
+const RESERVED: [&str; 6] = [
+    "database-url",
+    "flows-database-url",
+    "database-password",
+    "flows-database-password",
+    "admin-token",
+    "trace-headers",
+];
 
 /// More files than these are not looked at.
 const MOST_FILES: usize = 256;
@@ -37,16 +43,19 @@ struct Known {
 struct Stamp(u64, u64, u64, [i64; 4]);
 
 impl Files {
-    /// The folder as it is now. Files whose stamp is the known one aren't read.
-    pub fn again(&self, folder: &Path) -> Files {
-        match self.look(folder) {
+    /// The folder as it is now, without the worker's `own` files, by whatever name they are in it. Files whose stamp is
+    /// the known one aren't read.
+    pub fn again(&self, folder: &Path, own: &[PathBuf]) -> Files {
+        match self.look(folder, own) {
             Ok(known) => Files { known, trouble: None },
             Err(error) => Files { known: BTreeMap::new(), trouble: Some(error.to_string()) },
         }
     }
 
-    fn look(&self, folder: &Path) -> io::Result<BTreeMap<String, Known>> {
+    fn look(&self, folder: &Path, own: &[PathBuf]) -> io::Result<BTreeMap<String, Known>> {
         let mut found = BTreeMap::new();
+        let own: Vec<(u64, u64)> =
+            own.iter().filter_map(|path| fs::metadata(path).ok()).map(|file| (file.dev(), file.ino())).collect();
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else { continue };
@@ -58,6 +67,9 @@ impl Files {
             else {
                 continue; // gone again, a folder, a pipe
             };
+            if own.contains(&(stamp.0, stamp.1)) {
+                continue;
+            }
             if found.len() == MOST_FILES {
                 tracing::warn!(folder = %folder.display(), "more than {MOST_FILES} files; the rest are no secrets");
                 break;

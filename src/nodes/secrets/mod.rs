@@ -82,6 +82,8 @@ struct Inner {
 #[derive(Default)]
 struct State {
     folder: Option<PathBuf>,
+    /// Files that the worker itself is configured by.
+    own: Arc<[PathBuf]>,
     hosts: BTreeMap<String, Vec<HostRule>>,
     environment: BTreeMap<String, Held>,
     files: Files,
@@ -99,6 +101,12 @@ impl Secrets {
         secrets
     }
 
+    /// These files are no flow's business, should they be in the folder: what the worker itself is configured by. Takes
+    /// effect with the next look at the folder.
+    pub fn reserve(&self, own: Vec<PathBuf>) {
+        self.0.state().own = own.into();
+    }
+
     /// From now on as these settings say. Values that are secrets no more are still taken out of what comes back: they may
     /// be on their way.
     pub fn change(&self, settings: &Settings, environment: impl IntoIterator<Item = (String, String)>) {
@@ -114,8 +122,11 @@ impl Secrets {
         let environment: BTreeMap<String, Held> =
             environment.map(|(name, value)| (name, usable(value.as_bytes()))).collect();
         // Not under the lock: a slow folder holds up nobody who resolves.
-        let known = self.0.state().files.clone();
-        let files = settings.folder.as_deref().map(|folder| known.again(folder)).unwrap_or_default();
+        let (known, own) = {
+            let state = self.0.state();
+            (state.files.clone(), state.own.clone())
+        };
+        let files = settings.folder.as_deref().map(|folder| known.again(folder, &own)).unwrap_or_default();
         {
             let mut state = self.0.state();
             let before: Vec<_> = std::mem::replace(&mut state.environment, environment).into_iter().collect();
@@ -284,12 +295,12 @@ impl Inner {
     /// Read what has changed in the folder.
     fn refresh(&self) {
         // Not under the lock: a slow folder holds up nobody who resolves.
-        let (folder, known) = {
+        let (folder, known, own) = {
             let state = self.state();
             let Some(folder) = state.folder.clone() else { return };
-            (folder, state.files.clone())
+            (folder, state.files.clone(), state.own.clone())
         };
-        let found = known.again(&folder);
+        let found = known.again(&folder, &own);
         if found == known {
             return;
         }

@@ -86,6 +86,24 @@ fn values_in_urls_stay_in_their_place() {
     assert_eq!(secrets.url(&plain).unwrap(), plain);
 }
 
+#[test]
+fn a_file_that_the_worker_is_configured_by_is_no_secret_under_any_name() {
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (inside, outside) = (folder.path().join("OURS"), elsewhere.path().join("token"));
+    fs::write(&inside, "password-of-the-worker").unwrap();
+    fs::write(&outside, "token-of-the-worker").unwrap();
+    std::os::unix::fs::symlink(&outside, folder.path().join("LINK")).unwrap();
+    fs::write(folder.path().join("FREE"), "value-for-flows").unwrap();
+    let secrets = Secrets::default();
+    secrets.reserve(vec![inside, outside, elsewhere.path().join("missing")]);
+    secrets.change(&settings(&format!("folder = {:?}", folder.path())), []);
+    for name in ["OURS", "LINK"] {
+        let error = resolve(&secrets, &format!("secret://{name}"), HERE).unwrap_err();
+        assert!(error.contains("no secret"), "{error}");
+    }
+    assert_eq!(resolve(&secrets, "secret://FREE", HERE).unwrap(), "value-for-flows");
+}
+
 #[tokio::test]
 async fn files_are_read_again_when_they_change() {
     let folder = tempfile::tempdir().unwrap();
@@ -98,6 +116,7 @@ async fn files_are_read_again_when_they_change() {
     fs::write(file("BYTES"), b"\xff\xfe\xff\xfe\xff\xfe\xff\xfe").unwrap();
     fs::create_dir(file("FOLDER")).unwrap();
     fs::write(file("database-password"), "pass-of-the-worker").unwrap();
+    fs::write(file("trace-headers"), "x-api-key: of-the-worker").unwrap();
     let toml = format!("folder = {:?}\nenvironment = [\"TOKEN\", \"OTHER\"]", folder.path());
     let secrets = secrets(&toml, &[("TOKEN", "from-environment"), ("OTHER", "other-value")]);
     assert_eq!(resolve(&secrets, "secret://TOKEN|secret://OTHER", HERE).unwrap(), "first-value|other-value");
@@ -108,6 +127,7 @@ async fn files_are_read_again_when_they_change() {
         ("BYTES", "no text"),
         ("FOLDER", "no secret"),
         ("database-password", "no secret"),
+        ("trace-headers", "no secret"),
         ("tok", "no secret"),
     ] {
         let error = resolve(&secrets, &format!("secret://{name}"), HERE).unwrap_err();

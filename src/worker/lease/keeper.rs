@@ -264,7 +264,10 @@ impl Task {
         loop {
             self.heartbeat.beat("renewing");
             let pause = match self.clock.order(Moment::now()) {
-                Order::Stop(loss) => return loss,
+                Order::Stop(loss) => {
+                    self.metrics.renewals.of(metrics::Renewal::Failed).add(open.len() as u64); // they are given up
+                    return loss;
+                }
                 Order::Wait(until) => until.since(Moment::now()).min(LOOK),
                 Order::Ask => {
                     if !open.is_empty() {
@@ -282,7 +285,10 @@ impl Task {
                 () = tokio::time::sleep(pause) => continue,
             };
             open.retain(|question| !question.is_finished());
-            let Ok(answered) = answered else { continue }; // aborted
+            let Ok(answered) = answered else {
+                self.metrics.renewals.of(metrics::Renewal::Failed).increment(); // it hung, and was aborted
+                continue;
+            };
             let answer = match answered.answer {
                 Ok(Ok(())) => Answer::Granted,
                 Ok(Err(refusal)) => Answer::Refused(refusal),

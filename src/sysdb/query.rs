@@ -124,6 +124,22 @@ impl SystemDatabase {
         rows.iter().map(|row| Ok(WorkflowId::new(row.try_get::<_, String>(0)?))).collect()
     }
 
+    /// Of these workflows, those that never run again by a resume: they have succeeded, failed, or are gone. One that was
+    /// cancelled or parked may be resumed.
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub async fn ended_for_good(&self, ids: &[WorkflowId]) -> Result<Vec<WorkflowId>, SysdbError> {
+        let client = self.client().await?;
+        let statement = self.sql(
+            "SELECT i.id FROM unnest($1::text[]) AS i(id) LEFT JOIN {s}.workflow_status w ON w.workflow_uuid = i.id
+                  WHERE w.status IS NULL OR w.status IN ('SUCCESS', 'ERROR')",
+        );
+        let ids: Vec<&str> = ids.iter().map(WorkflowId::as_str).collect();
+        let rows = client.query(&statement, &[&ids]).await?;
+        rows.iter().map(|row| Ok(WorkflowId::new(row.try_get::<_, String>(0)?))).collect()
+    }
+
     /// A workflow's status and outcome; `None` when there is no such workflow.
     pub async fn workflow(&self, id: &WorkflowId) -> Result<Option<WorkflowView>, SysdbError> {
         let client = self.client().await?;

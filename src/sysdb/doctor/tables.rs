@@ -94,7 +94,7 @@ const PINS: &str = "
 SELECT p.workflow_id, EXTRACT(epoch FROM now() - p.pinned_at)::float8
   FROM (SELECT * FROM {flow_pins} WHERE pinned_at < now() - interval '2 days' LIMIT {cap}) p
  WHERE NOT EXISTS (SELECT FROM {s}.workflow_status w WHERE w.workflow_uuid = p.workflow_id
-                      AND w.status IN ('ENQUEUED', 'DELAYED', 'PENDING'))";
+                      AND w.status NOT IN ('SUCCESS', 'ERROR'))";
 
 const CONTENTS: &str = "
 SELECT v.flow_id || ' version ' || v.version, EXTRACT(epoch FROM now() - v.used_at)::float8
@@ -170,7 +170,7 @@ impl Examiner {
         Ok(orphans)
     }
 
-    /// Pins of executions that ended more than two days ago.
+    /// Pins, older than two days, of executions that succeeded, failed or are gone.
     ///
     /// # Errors
     /// Only those of the database.

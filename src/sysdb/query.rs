@@ -45,24 +45,25 @@ impl WorkflowView {
     }
 }
 
+/// $1 queue. Of the newest 10,000 of the last hour, along `workflow_status_created_at_index`. Who writes tokens has one on every
+/// PENDING row; who knows of them also says when a workflow ended.
+pub(super) const TOKENLESS: &str = "
+SELECT DISTINCT executor_id
+  FROM (SELECT executor_id, queue_name, owner_xid, status, completed_at FROM {s}.workflow_status
+         WHERE created_at > {now} - 3600000 ORDER BY created_at DESC LIMIT 10000) w
+ WHERE queue_name = $1 AND executor_id <> '' AND owner_xid IS NULL
+   AND (status = 'PENDING' OR status IN ('SUCCESS', 'ERROR') AND completed_at IS NULL)
+ ORDER BY executor_id LIMIT 10";
+
 impl SystemDatabase {
-    /// Executors of SDKs before the ownership tokens that took workflows of this queue among those of the last hour. They
+    /// Executors of SDKs before the ownership tokens that took workflows of this queue among the newest of the last hour. They
     /// take whatever is on their queue, and don't find the inputs that newer clients wrote.
     ///
     /// # Errors
     /// Only those of the database.
     pub async fn tokenless_executors(&self, queue: &str) -> Result<Vec<String>, SysdbError> {
         let client = self.client().await?;
-        // Rides `workflow_status_created_at_index`. Who writes tokens has one on every PENDING row; who knows of them also
-        // says when a workflow ended.
-        let sql = self.sql(
-            "SELECT DISTINCT executor_id
-               FROM {s}.workflow_status
-              WHERE created_at > {now} - 3600000 AND queue_name = $1 AND executor_id <> '' AND owner_xid IS NULL
-                AND (status = 'PENDING' OR status IN ('SUCCESS', 'ERROR') AND completed_at IS NULL)
-              ORDER BY executor_id LIMIT 10",
-        );
-        Ok(client.query(&sql, &[&queue]).await?.iter().map(|row| row.get(0)).collect())
+        Ok(client.query(&self.sql(TOKENLESS), &[&queue]).await?.iter().map(|row| row.get(0)).collect())
     }
 
     /// The recorded steps of these workflows, in order.

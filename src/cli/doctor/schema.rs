@@ -92,7 +92,7 @@ pub(super) async fn grants(visit: &Visit) -> Found {
 pub(super) async fn indexes(visit: &Visit) -> Found {
     let Some(standing) = visit.standing else { return Ok(Vec::new()) };
     let found = visit.examiner.indexes(standing.level).await?.into_iter().map(|index| {
-        let schema = visit.database.schema.quoted();
+        let schema = &index.schema;
         match index.broken {
             true => Finding::warning(
                 "indexes",

@@ -271,10 +271,37 @@ impl Database {
     }
 
     async fn with_tables(&self, mut plan: Vec<String>) -> Result<Vec<String>, SchemaError> {
+        plan.extend(self.missing_tables().await?.into_iter().map(|table| format!("CREATE TABLE {table}")));
+        Ok(plan)
+    }
+
+    /// Application tables that are yet to be made, by their names.
+    ///
+    /// # Errors
+    /// A table is there and lacks columns, and those of the database.
+    pub async fn missing_tables(&self) -> Result<Vec<String>, SchemaError> {
+        let mut missing = Vec::new();
+        for (pool, part) in self.parts() {
+            missing.extend(app::missing(&*pool.get().await?, &self.prefix, part).await?);
+        }
+        Ok(missing)
+    }
+
+    /// What the role lacks to make what is missing, as `run` does where it may; empty where it may, or nothing is missing.
+    /// `state` is that of the system schema.
+    ///
+    /// # Errors
+    /// As [`Database::missing_tables`].
+    pub async fn lacking_to_make(&self, state: &State) -> Result<Vec<String>, SchemaError> {
+        let mut lacking = Vec::new();
+        if *state == State::Empty {
+            lacking.extend(schema::lacking_to_make(&*self.pool.get().await?, &self.schema).await?);
+        }
         for (pool, part) in self.parts() {
             let client = pool.get().await?;
-            let missing = app::missing(&*client, &self.prefix, part).await?;
-            plan.extend(missing.into_iter().map(|table| format!("CREATE TABLE {table}")));
+            if !app::missing(&*client, &self.prefix, part).await?.is_empty() {
+                lacking.extend(app::lacking_to_make(&*client, &self.prefix).await?);
+            }
         }
         Ok(plan)
     }

@@ -17,6 +17,7 @@ use crate::{
     sysdb::{
         SysdbError,
         retention::{Cursor, Removed, Retention, Walk},
+        schema::grants::{Asked, Purpose},
     },
     worker::{Database, Shutdown},
 };
@@ -137,13 +138,9 @@ impl Gc {
         let mut settings = global.settings(Vec::new())?;
         settings.database.pool_size = 2;
         let database = Database::connect(&settings).await?;
-        let missing = database.plan_schemas().await?;
-        if !missing.is_empty() {
-            bail!(
-                "there is nothing to remove from yet: fireflow-worker migrate makes the schemas ({} are missing)",
-                missing.len()
-            );
-        }
+        let without: &[&str] = if self.executions { &[] } else { &["executions"] };
+        let writes: Option<&[&str]> = if self.dry_run { Some(&[]) } else { None };
+        database.ready_for(Asked { purpose: Purpose::Retention, writes, without }).await?;
         let ago = i64::try_from(self.older_than.as_millis()).context("--older-than: too long ago")?;
         let before = database.sysdb.before_now(ago).await?;
         let retention = Retention {
@@ -328,8 +325,7 @@ impl<'a> Round<'a> {
 
     async fn contents(&mut self) -> anyhow::Result<bool> {
         loop {
-            let most = if self.options.dry_run { COUNTED } else { self.size };
-            let Some(gone) = self
+            let Some((gone, most)) = self
                 .patiently(async |round: &Round<'_>| {
                     let (sysdb, prefix) = (&round.database.sysdb, &round.database.prefix);
                     let most = if round.options.dry_run { COUNTED } else { round.pace.size };

@@ -65,7 +65,7 @@ pub enum SchemaError {
         schema: SchemaName,
     },
     /// There is nothing yet.
-    #[error("the database isn't ready for this ({first}, …): fireflow-worker migrate makes what is missing")]
+    #[error("the database isn't ready for this ({first}, …); `fireflow-worker migrate` makes what is missing")]
     NotReady {
         /// What is missing first.
         first: String,

@@ -128,6 +128,9 @@ async fn check_tells_by_its_exit_code_whether_the_worker_would_start_and_changes
     );
     assert!(ready["system_schema"].as_str().unwrap().starts_with("usable, at level "), "{ready}");
 
+    database.client().await.batch_execute("DROP TABLE fireflow_drain_requests").await.unwrap();
+    let less = done(&url, &["check"]).await;
+    assert!(less.out.contains("missing: fireflow_drain_requests; the worker or `migrate` makes them"), "{less:?}");
     database.client().await.batch_execute("DROP TABLE dbos.streams").await.unwrap();
     let half = run(&url, &["check", "--json"]).await;
     assert_eq!((half.code, &half.json()["usable"]), (1, &json!(false)), "{half:?}");

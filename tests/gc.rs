@@ -126,11 +126,33 @@ async fn families_stay_while_one_of_them_may_need_another() {
     workflow(&client, "ended", "ERROR", 20, "", "").await;
     workflow(&client, "ended-1", "SUCCESS", 40, child.0, &(child.1)("ended")).await;
     workflow(&client, "orphan-1", "SUCCESS", 40, child.0, &(child.1)("gone")).await;
+    // A fork begins with the steps of its source, and asks for the same children; so does a fork of a fork.
+    workflow(&client, "source", "ERROR", 40, "", "").await;
+    workflow(&client, "source-1", "SUCCESS", 40, child.0, &(child.1)("source")).await;
+    workflow(&client, "fork", "SUCCESS", 40, ", forked_from", ", 'source'").await;
+    workflow(&client, "fork-2", "PENDING", 20, ", forked_from", ", 'fork'").await;
+    workflow(&client, "forked", "ERROR", 40, "", "").await;
+    workflow(&client, "forked-1", "SUCCESS", 40, child.0, &(child.1)("forked")).await;
+    workflow(&client, "forked-fork", "SUCCESS", 20, ", forked_from", ", 'forked'").await;
     // A family that is old as a whole goes as a whole, also where a child ended before its parent was cancelled.
     workflow(&client, "old", "CANCELLED", 40, "", "").await;
     workflow(&client, "old-1", "SUCCESS", 41, child.0, &(child.1)("old")).await;
     gc(&url, &["--older-than", "30d", "--batch-size", "1"]).await;
-    assert_eq!(statuses(&client).await, ["busy", "busy-1", "ended", "live", "live-1", "resumable", "resumable-1"]);
+    let kept = [
+        "busy",
+        "busy-1",
+        "ended",
+        "fork",
+        "fork-2",
+        "forked-fork",
+        "live",
+        "live-1",
+        "resumable",
+        "resumable-1",
+        "source",
+        "source-1",
+    ];
+    assert_eq!(statuses(&client).await, kept);
 }
 
 #[tokio::test]

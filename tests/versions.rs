@@ -165,7 +165,12 @@ async fn what_nobody_needs_goes_and_what_an_unfinished_execution_needs_stays() {
     assert_eq!(sweep(&mut after).await, Swept::default(), "it may be resumed");
     let old = "UPDATE fireflow_flow_pins SET pinned_at = now() - interval '2 days'";
     bench.client.execute(old, &[]).await;
-    assert_eq!(sweep(&mut after).await, Swept { pins: 1, contents: 0 }, "it may be run again");
+    assert_eq!(sweep(&mut after).await, Swept::default(), "however late");
+    let status = "UPDATE dbos.workflow_status SET status = $1 WHERE workflow_uuid = 'EX-cancelled'";
+    bench.client.execute(status, &[&"MAX_RECOVERY_ATTEMPTS_EXCEEDED"]).await;
+    assert_eq!(sweep(&mut after).await, Swept::default(), "so may one that is parked");
+    bench.client.execute(status, &[&"ERROR"]).await;
+    assert_eq!(sweep(&mut after).await, Swept { pins: 1, contents: 0 }, "the content was used lately");
     let old = "UPDATE fireflow_flow_versions SET used_at = now() - interval '2 days'";
     bench.client.execute(old, &[]).await;
     assert_eq!(sweep(&mut after).await, Swept { pins: 0, contents: 1 });

@@ -1,9 +1,16 @@
 //! What the operators' commands begin with: the settings, the database, and its tables.
 
-use anyhow::bail;
-
 use super::Global;
-use crate::{config::Settings, execution::Task, sysdb::operator::Operator, wire::Format, worker::Database};
+use crate::{
+    config::Settings,
+    execution::Task,
+    sysdb::{
+        operator::Operator,
+        schema::grants::{Asked, Purpose},
+    },
+    wire::Format,
+    worker::Database,
+};
 
 /// A database whose tables are there.
 pub(super) struct Access {
@@ -11,18 +18,27 @@ pub(super) struct Access {
     pub operator: Operator,
 }
 
+/// Tables that only the doctor reads, and commands that change them. A worker's role may read all others.
+const UNREAD: [&str; 5] =
+    ["application_versions", "workflow_events", "workflow_events_history", "flow_pins", "flow_versions"];
+
 impl Access {
     /// Connect, and make sure that there is something to look at. Makes nothing.
     ///
     /// # Errors
-    /// A bad configuration, a database that can't be reached, a schema that is missing or can't be used.
+    /// A bad configuration, a database that can't be reached, a schema that is missing or can't be used, rights that are missing.
     pub async fn open(global: &Global) -> anyhow::Result<Access> {
+        Access::to_change(global, &[]).await
+    }
+
+    /// The same for a command that changes these tables. It is refused before it changes anything if the role may not.
+    ///
+    /// # Errors
+    /// As [`Access::open`].
+    pub async fn to_change(global: &Global, writes: &'static [&'static str]) -> anyhow::Result<Access> {
         let settings = global.settings(Vec::new())?;
         let database = Database::connect(&settings).await?;
-        let missing = database.plan_schemas().await?;
-        if let Some(first) = missing.first() {
-            bail!("the database isn't ready for this ({first}, …); `fireflow-worker migrate` makes what is missing");
-        }
+        database.ready_for(Asked { purpose: Purpose::Operator, writes: Some(writes), without: &UNREAD }).await?;
         let operator = Operator::new(&database.sysdb, &database.prefix, &settings.worker.application_name);
         Ok(Access { settings, operator })
     }

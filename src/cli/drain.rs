@@ -78,7 +78,7 @@ impl End {
 
 impl Drain {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
-        let access = Access::open(global).await?;
+        let access = Access::to_change(global, &["drain_requests"]).await?;
         if self.all && !confirm("Drain all live workers of the application", self.yes)? {
             output::note("nothing was done");
             return Ok(ExitCode::from(exit::FAILURE));

@@ -17,6 +17,7 @@ use crate::{
     sysdb::{
         SysdbError,
         retention::{Cursor, Removed, Retention, Walk},
+        schema::grants::{Asked, Purpose},
     },
     worker::{Database, Shutdown},
 };
@@ -25,7 +26,7 @@ use crate::{
 const INTERRUPTED: u8 = 130;
 /// Whoever waits for a result may still ask for it, and clocks of clients may differ.
 const YOUNGEST: Duration = Duration::from_secs(3600);
-/// Batches that may fail in a row. A batch that fails is halved; then others were in the way, or it was too large.
+/// Batches that may fail in a row.
 const PATIENCE: u32 = 6;
 /// Generations of a family that go in one run; those after them go in the next one.
 const GENERATIONS: u32 = 5;
@@ -137,13 +138,9 @@ impl Gc {
         let mut settings = global.settings(Vec::new())?;
         settings.database.pool_size = 2;
         let database = Database::connect(&settings).await?;
-        let missing = database.plan_schemas().await?;
-        if !missing.is_empty() {
-            bail!(
-                "there is nothing to remove from yet: fireflow-worker migrate makes the schemas ({} are missing)",
-                missing.len()
-            );
-        }
+        let without: &[&str] = if self.executions { &[] } else { &["executions"] };
+        let writes: Option<&[&str]> = if self.dry_run { Some(&[]) } else { None };
+        database.ready_for(Asked { purpose: Purpose::Retention, writes, without }).await?;
         let ago = i64::try_from(self.older_than.as_millis()).context("--older-than: too long ago")?;
         let before = database.sysdb.before_now(ago).await?;
         let retention = Retention {
@@ -197,6 +194,31 @@ impl Gc {
     }
 }
 
+/// How many executions a statement looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pace {
+    size: i64,
+    most: i64,
+}
+
+impl Pace {
+    fn new(most: i64) -> Pace {
+        Pace { size: most, most }
+    }
+
+    /// Whoever was in the way has gone.
+    fn went_well(&mut self) {
+        self.size = self.size.saturating_mul(2).min(self.most);
+    }
+
+    /// Others were in the way, or it was too large; unless the database was away, which no size cures.
+    fn failed(&mut self, away: bool) {
+        if !away {
+            self.size = (self.size / 2).max(1);
+        }
+    }
+}
+
 /// One run.
 struct Round<'a> {
     options: &'a Gc,
@@ -204,7 +226,7 @@ struct Round<'a> {
     retention: Retention,
     summary: Summary,
     began: Instant,
-    size: i64,
+    pace: Pace,
     shutdown: Shutdown,
     bar: ProgressBar,
 }
@@ -223,8 +245,8 @@ impl<'a> Round<'a> {
         }
         let before = jiff::Timestamp::from_millisecond(retention.before).context("--older-than: too long ago")?;
         let summary = Summary { dry_run: options.dry_run, before: before.to_string(), ..Summary::default() };
-        let size = i64::from(options.batch_size);
-        Ok(Round { options, database, retention, summary, began: Instant::now(), size, shutdown, bar })
+        let pace = Pace::new(i64::from(options.batch_size));
+        Ok(Round { options, database, retention, summary, began: Instant::now(), pace, shutdown, bar })
     }
 
     /// Everything, until the end, the time's end, or a signal.
@@ -259,7 +281,7 @@ impl<'a> Round<'a> {
             let Some(batch) = self
                 .patiently(async |round: &Round<'_>| {
                     let (sysdb, prefix) = (&round.database.sysdb, &round.database.prefix);
-                    sysdb.remove_ended(&round.retention, prefix, walk, &at, round.size).await
+                    sysdb.remove_ended(&round.retention, prefix, walk, &at, round.pace.size).await
                 })
                 .await?
             else {
@@ -287,7 +309,7 @@ impl<'a> Round<'a> {
             let Some((gone, next)) = self
                 .patiently(async |round: &Round<'_>| {
                     let Retention { before, dry_run, .. } = round.retention;
-                    round.database.sysdb.remove_orphans(table, before, dry_run, &at, round.size).await
+                    round.database.sysdb.remove_orphans(table, before, dry_run, &at, round.pace.size).await
                 })
                 .await?
             else {
@@ -303,11 +325,11 @@ impl<'a> Round<'a> {
 
     async fn contents(&mut self) -> anyhow::Result<bool> {
         loop {
-            let most = if self.options.dry_run { COUNTED } else { self.size };
-            let Some(gone) = self
+            let Some((gone, most)) = self
                 .patiently(async |round: &Round<'_>| {
                     let (sysdb, prefix) = (&round.database.sysdb, &round.database.prefix);
-                    sysdb.remove_contents(prefix, round.options.dry_run, most).await
+                    let most = if round.options.dry_run { COUNTED } else { round.pace.size };
+                    Ok((sysdb.remove_contents(prefix, round.options.dry_run, most).await?, most))
                 })
                 .await?
             else {
@@ -340,13 +362,14 @@ impl<'a> Round<'a> {
             self.bar.tick();
             match answer {
                 Ok(done) => {
+                    self.pace.went_well();
                     self.rest(pause).await;
                     return Ok(Some(done));
                 }
                 Err(error) if error.is_transient() && failures < PATIENCE => {
                     failures += 1;
-                    self.size = (self.size / 2).max(1);
-                    tracing::debug!(%error, size = self.size, "a batch failed, trying a smaller one");
+                    self.pace.failed(error.is_away() || matches!(error, SysdbError::Pool(_)));
+                    tracing::debug!(%error, size = self.pace.size, "a batch failed, trying again");
                     self.rest(pause.max(Duration::from_millis(250)) * failures).await;
                 }
                 Err(error) => {
@@ -367,5 +390,26 @@ impl<'a> Round<'a> {
     fn end(self) -> Summary {
         self.bar.finish_and_clear();
         Summary { seconds: (self.began.elapsed().as_secs_f64() * 10.0).round() / 10.0, ..self.summary }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_shrink_while_others_are_in_the_way_and_grow_again() {
+        let mut pace = Pace::new(500);
+        let mut sizes = Vec::new();
+        for failed in [Some(false), Some(false), Some(true), None, None, None] {
+            match failed {
+                Some(away) => pace.failed(away),
+                None => pace.went_well(),
+            }
+            sizes.push(pace.size);
+        }
+        assert_eq!(sizes, [250, 125, 125, 250, 500, 500]);
+        (0..20).for_each(|_| pace.failed(false));
+        assert_eq!(pace.size, 1);
     }
 }

@@ -36,6 +36,8 @@ enum Kind {
     Author,
     /// Remove what ended long ago
     Gc,
+    /// Look after executions, queues and workers
+    Operator,
 }
 
 impl Grants {
@@ -49,6 +51,7 @@ impl Grants {
             Kind::Client => Purpose::Client,
             Kind::Author => Purpose::Author,
             Kind::Gc => Purpose::Retention,
+            Kind::Operator => Purpose::Operator,
         };
         let part = match (database.flows_url.is_some(), self.flows) {
             (false, false) => Part::Both,

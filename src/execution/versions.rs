@@ -173,8 +173,8 @@ impl FlowVersions {
         }
     }
 
-    /// Remove what nobody needs: pins older than a day whose workflow has ended or is gone (one that was cancelled may be
-    /// resumed meanwhile), and contents without a pin that were not used for a day. A few hundred rows a call; `after` is
+    /// Remove what nobody needs: pins older than a day whose workflow has succeeded, failed or is gone (one that was cancelled
+    /// or parked may be resumed, however late), and contents without a pin that were not used for a day. A few hundred rows a call; `after` is
     /// where the next one goes on.
     ///
     /// # Errors
@@ -192,7 +192,7 @@ impl FlowVersions {
         *after = old.last().filter(|_| full).cloned().unwrap_or_default();
         drop(client); // the next question needs a connection as well
         let old: Vec<WorkflowId> = old.into_iter().map(WorkflowId::new).collect();
-        let ended = if old.is_empty() { Vec::new() } else { sysdb.ended(&old).await? };
+        let ended = if old.is_empty() { Vec::new() } else { sysdb.ended_for_good(&old).await? };
         let ended: Vec<&str> = ended.iter().map(WorkflowId::as_str).collect();
 
         let client = self.pool.get().await?;

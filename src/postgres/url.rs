@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 use tokio_postgres::Config;
-use tokio_postgres::config::{ChannelBinding, Host};
+use tokio_postgres::config::{ChannelBinding, Host, SslNegotiation};
 
 use super::connect::Target;
 use super::tls::{Identity, Tls, Use, Verify};
@@ -107,6 +107,8 @@ impl Ours {
             "sslcert" => self.certificate = value,
             "sslkey" => self.key = value,
             "passfile" => self.passfile = value.map(PathBuf::from),
+            // Not a password that is empty, which the driver would send.
+            "password" if value.is_none() => {}
             _ => return false,
         }
         true
@@ -125,6 +127,15 @@ impl Ours {
             return Ok(Tls::NONE);
         }
         let system = self.root.as_deref() == Some("system");
+        // There TLS comes unasked, so that nobody could say that he has none.
+        let weak = self.mode.as_deref().is_none_or(|mode| matches!(mode, "disable" | "allow" | "prefer"));
+        if config.get_ssl_negotiation() == SslNegotiation::Direct && weak && !(self.mode.is_none() && system) {
+            return Err(UrlError(format!(
+                "sslnegotiation=direct needs TLS whatever happens: add sslmode=require, or better verify-full, in place of \
+                 sslmode={}",
+                self.mode.as_deref().unwrap_or("prefer, which is the default")
+            )));
+        }
         let file = self.root.filter(|_| !system).map(PathBuf::from);
         // libpq: a root certificate is used wherever TLS is, so that it turns `require` into `verify-ca`.
         let authority = |file: Option<PathBuf>| file.map_or(Verify::Nothing, Verify::Authority);
@@ -155,7 +166,7 @@ fn split_url(text: &str) -> Result<(String, Ours), UrlError> {
     let mut options = Ours::default();
     let credentials_end = text.find('@').unwrap_or(0);
     let Some(query_start) = text[credentials_end..].find('?').map(|at| at + credentials_end) else {
-        return Ok((text.to_owned(), options));
+        return Ok((without_empty_password(text), options));
     };
     let mut kept = Vec::new();
     for pair in text[query_start + 1..].split('&').filter(|pair| !pair.is_empty()) {
@@ -165,11 +176,19 @@ fn split_url(text: &str) -> Result<(String, Ours), UrlError> {
             kept.push(pair);
         }
     }
-    let mut rest = text[..query_start].to_owned();
+    let mut rest = without_empty_password(&text[..query_start]);
     if !kept.is_empty() {
         rest = format!("{rest}?{}", kept.join("&"));
     }
     Ok((rest, options))
+}
+
+/// The same URL, with `user@` for `user:@`: as in libpq, an empty password is none.
+fn without_empty_password(url: &str) -> String {
+    match url.split_once('@') {
+        Some((credentials, rest)) => format!("{}@{rest}", credentials.strip_suffix(':').unwrap_or(credentials)),
+        None => url.to_owned(),
+    }
 }
 
 /// `key=value` pairs without ours, and ours. Values may be quoted, with backslash as escape.
@@ -245,6 +264,20 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_password_is_none() {
+        for text in [
+            "postgresql://u:@h/x",
+            "postgresql://u:@h:5433/x?sslmode=disable",
+            "postgresql://u@h/x?password=",
+            "host=h user=u password=''",
+        ] {
+            let url: DatabaseUrl = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert!(!url.has_password(), "{text}");
+            assert_eq!((url.config.get_user(), url.config.get_password()), (Some("u"), None), "{text}");
+        }
+    }
+
+    #[test]
     fn tls_options_that_would_verify_less_than_they_say_are_refused() {
         for query in [
             "sslmode=verify-ca",
@@ -253,9 +286,24 @@ mod tests {
             "sslcert=/c.pem",
             "sslkey=/k.pem",
             "sslmode=disable&channel_binding=require",
+            "sslnegotiation=direct",
+            "sslnegotiation=direct&sslmode=",
+            "sslnegotiation=direct&sslmode=prefer&channel_binding=require",
+            "sslmode=allow&sslnegotiation=direct",
+            "sslmode=disable&sslnegotiation=direct",
         ] {
             assert!(format!("postgresql://u@h/x?{query}").parse::<DatabaseUrl>().is_err(), "{query}");
         }
+        for query in ["sslmode=require", "sslmode=verify-full", "sslrootcert=system"] {
+            let url = format!("postgresql://u@h/x?sslnegotiation=direct&{query}").parse::<DatabaseUrl>().unwrap();
+            assert_eq!(url.tls.wanted, Use::Always, "{query}");
+        }
+        assert!(
+            "postgresql://u@%2Frun%2Fpg/x?sslnegotiation=direct".parse::<DatabaseUrl>().is_ok(),
+            "no TLS on a socket"
+        );
+        let error = "host=h user=u sslnegotiation=direct".parse::<DatabaseUrl>().unwrap_err().to_string();
+        assert!(error.contains("sslmode=require") && error.contains("prefer"), "{error}");
         let error = "postgresql://u:secret@h/x?sslcrl=/c.pem".parse::<DatabaseUrl>().unwrap_err().to_string();
         assert!(error.contains("sslcrl") && !error.contains("secret"), "{error}");
     }

@@ -45,24 +45,25 @@ impl WorkflowView {
     }
 }
 
+/// $1 queue. Of the newest 10,000 of the last hour, along `workflow_status_created_at_index`. Who writes tokens has one on every
+/// PENDING row; who knows of them also says when a workflow ended.
+pub(super) const TOKENLESS: &str = "
+SELECT DISTINCT executor_id
+  FROM (SELECT executor_id, queue_name, owner_xid, status, completed_at FROM {s}.workflow_status
+         WHERE created_at > {now} - 3600000 ORDER BY created_at DESC LIMIT 10000) w
+ WHERE queue_name = $1 AND executor_id <> '' AND owner_xid IS NULL
+   AND (status = 'PENDING' OR status IN ('SUCCESS', 'ERROR') AND completed_at IS NULL)
+ ORDER BY executor_id LIMIT 10";
+
 impl SystemDatabase {
-    /// Executors of SDKs before the ownership tokens that took workflows of this queue among those of the last hour. They
+    /// Executors of SDKs before the ownership tokens that took workflows of this queue among the newest of the last hour. They
     /// take whatever is on their queue, and don't find the inputs that newer clients wrote.
     ///
     /// # Errors
     /// Only those of the database.
     pub async fn tokenless_executors(&self, queue: &str) -> Result<Vec<String>, SysdbError> {
         let client = self.client().await?;
-        // Rides `workflow_status_created_at_index`. Who writes tokens has one on every PENDING row; who knows of them also
-        // says when a workflow ended.
-        let sql = self.sql(
-            "SELECT DISTINCT executor_id
-               FROM {s}.workflow_status
-              WHERE created_at > {now} - 3600000 AND queue_name = $1 AND executor_id <> '' AND owner_xid IS NULL
-                AND (status = 'PENDING' OR status IN ('SUCCESS', 'ERROR') AND completed_at IS NULL)
-              ORDER BY executor_id LIMIT 10",
-        );
-        Ok(client.query(&sql, &[&queue]).await?.iter().map(|row| row.get(0)).collect())
+        Ok(client.query(&self.sql(TOKENLESS), &[&queue]).await?.iter().map(|row| row.get(0)).collect())
     }
 
     /// The recorded steps of these workflows, in order.
@@ -118,6 +119,22 @@ impl SystemDatabase {
         let statement = self.sql(
             "SELECT i.id FROM unnest($1::text[]) AS i(id) LEFT JOIN {s}.workflow_status w ON w.workflow_uuid = i.id
                   WHERE w.status IS NULL OR w.status NOT IN ('ENQUEUED', 'DELAYED', 'PENDING')",
+        );
+        let ids: Vec<&str> = ids.iter().map(WorkflowId::as_str).collect();
+        let rows = client.query(&statement, &[&ids]).await?;
+        rows.iter().map(|row| Ok(WorkflowId::new(row.try_get::<_, String>(0)?))).collect()
+    }
+
+    /// Of these workflows, those that never run again by a resume: they have succeeded, failed, or are gone. One that was
+    /// cancelled or parked may be resumed.
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub async fn ended_for_good(&self, ids: &[WorkflowId]) -> Result<Vec<WorkflowId>, SysdbError> {
+        let client = self.client().await?;
+        let statement = self.sql(
+            "SELECT i.id FROM unnest($1::text[]) AS i(id) LEFT JOIN {s}.workflow_status w ON w.workflow_uuid = i.id
+                  WHERE w.status IS NULL OR w.status IN ('SUCCESS', 'ERROR')",
         );
         let ids: Vec<&str> = ids.iter().map(WorkflowId::as_str).collect();
         let rows = client.query(&statement, &[&ids]).await?;

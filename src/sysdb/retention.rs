@@ -5,7 +5,9 @@
 //! anywhere has removed whole workflows and nothing else.
 //!
 //! A workflow goes only if nobody can need it: it has ended, none of its children is active, and its parent is gone or has
-//! ended for good. One whose parent was cancelled or parked stays, since the parent may be resumed, and then asks for it.
+//! ended for good. One whose parent was cancelled or parked stays, since the parent may be resumed, and then asks for it. So do
+//! what a fork comes from that has not ended for good, over however many forks, and its children: a fork begins with its source's steps,
+//! and asks for the same children.
 
 use tokio_postgres::Row;
 
@@ -110,7 +112,13 @@ WITH passed AS MATERIALIZED ({walk}
      AND (SELECT TRUE FROM {s}.workflow_status c
            WHERE c.parent_workflow_id = w.workflow_uuid AND c.status IN ('ENQUEUED', 'DELAYED', 'PENDING') LIMIT 1) IS NULL
      AND COALESCE((SELECT p.status FROM {s}.workflow_status p WHERE p.workflow_uuid = w.parent_workflow_id), 'SUCCESS')
-         IN ('SUCCESS', 'ERROR'){lock}
+         IN ('SUCCESS', 'ERROR')
+     AND (WITH RECURSIVE forks(id, status) AS (
+            SELECT f.workflow_uuid, f.status FROM {s}.workflow_status f 
+             WHERE f.forked_from IN (w.workflow_uuid, w.parent_workflow_id)
+            UNION
+            SELECT f.workflow_uuid, f.status FROM forks JOIN {s}.workflow_status f ON f.forked_from = forks.id)
+          SELECT TRUE FROM forks WHERE status NOT IN ('SUCCESS', 'ERROR') LIMIT 1) IS NULL{lock}
 ), ids AS MATERIALIZED (SELECT array_agg(id) AS ids FROM doomed
 ), of_inputs AS ({input_rows}
 ), of_outputs AS ({output_rows}

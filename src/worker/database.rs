@@ -10,7 +10,10 @@ use crate::{
     postgres::{self, Passwords, Pool, Pooling},
     sysdb::{
         SystemDatabase,
-        schema::{self, Advanced, Prefix, SchemaName, State, Task, app, grants::Purpose},
+        schema::{
+            self, Advanced, Prefix, SchemaName, State, Task, app,
+            grants::{Asked, Purpose},
+        },
     },
 };
 
@@ -61,6 +64,12 @@ pub enum SchemaError {
         /// The schema.
         schema: SchemaName,
     },
+    /// There is nothing yet.
+    #[error("the database isn't ready for this ({first}, …); `fireflow-worker migrate` makes what is missing")]
+    NotReady {
+        /// What is missing first.
+        first: String,
+    },
     /// No connection.
     #[error("no connection to the database: {0}")]
     Pool(#[from] deadpool_postgres::PoolError),
@@ -74,7 +83,7 @@ impl SchemaError {
     pub fn is_transient(&self) -> bool {
         match self {
             SchemaError::Schema(error) => error.is_transient(),
-            SchemaError::Pooled { .. } => false,
+            SchemaError::Pooled { .. } | SchemaError::NotReady { .. } => false,
             SchemaError::Pool(_) => true,
             SchemaError::Connect(error) => error.is_transient(),
         }
@@ -222,11 +231,35 @@ impl Database {
     /// # Errors
     /// [`SchemaError`], which names the tables and what is missing.
     pub async fn check_rights(&self) -> Result<(), SchemaError> {
+        self.check_rights_for(Purpose::Worker.into()).await
+    }
+
+    /// The same for another purpose than a worker's.
+    ///
+    /// # Errors
+    /// [`SchemaError`], which names the tables and what is missing.
+    pub async fn check_rights_for(&self, asked: Asked) -> Result<(), SchemaError> {
         for (pool, part) in self.parts() {
             let client = pool.get().await?;
-            schema::grants::check(&*client, Purpose::Worker, &self.schema, &self.prefix, part).await?;
+            schema::grants::check(&*client, asked, &self.schema, &self.prefix, part).await?;
         }
         Ok(())
+    }
+
+    /// Make sure that there is something to do this with, and that the role may; for commands that make nothing.
+    ///
+    /// # Errors
+    /// [`SchemaError`]: a schema that is missing or can't be used, tables of executions that are missing, rights.
+    pub async fn ready_for(&self, asked: Asked) -> Result<(), SchemaError> {
+        self.check_rights_for(asked).await?;
+        let mut missing = schema::plan(&self.state().await?, &self.schema)?;
+        // Where flows are elsewhere, they are no business of these commands.
+        let part = if self.separate_flows { app::Part::Executions } else { app::Part::Both };
+        missing.extend(app::missing(&*self.pool.get().await?, &self.prefix, part).await?);
+        match missing.into_iter().next() {
+            None => Ok(()),
+            Some(first) => Err(SchemaError::NotReady { first }),
+        }
     }
 
     /// What [`Database::ensure_schemas`] would make: one line each; empty when all is there.
@@ -271,12 +304,39 @@ impl Database {
     }
 
     async fn with_tables(&self, mut plan: Vec<String>) -> Result<Vec<String>, SchemaError> {
+        plan.extend(self.missing_tables().await?.into_iter().map(|table| format!("CREATE TABLE {table}")));
+        Ok(plan)
+    }
+
+    /// Application tables that are yet to be made, by their names.
+    ///
+    /// # Errors
+    /// A table is there and lacks columns, and those of the database.
+    pub async fn missing_tables(&self) -> Result<Vec<String>, SchemaError> {
+        let mut missing = Vec::new();
+        for (pool, part) in self.parts() {
+            missing.extend(app::missing(&*pool.get().await?, &self.prefix, part).await?);
+        }
+        Ok(missing)
+    }
+
+    /// What the role lacks to make what is missing, as `run` does where it may; empty where it may, or nothing is missing.
+    /// `state` is that of the system schema.
+    ///
+    /// # Errors
+    /// As [`Database::missing_tables`].
+    pub async fn lacking_to_make(&self, state: &State) -> Result<Vec<String>, SchemaError> {
+        let mut lacking = Vec::new();
+        if *state == State::Empty {
+            lacking.extend(schema::lacking_to_make(&*self.pool.get().await?, &self.schema).await?);
+        }
         for (pool, part) in self.parts() {
             let client = pool.get().await?;
-            let missing = app::missing(&*client, &self.prefix, part).await?;
-            plan.extend(missing.into_iter().map(|table| format!("CREATE TABLE {table}")));
+            if !app::missing(&*client, &self.prefix, part).await?.is_empty() {
+                lacking.extend(app::lacking_to_make(&*client, &self.prefix).await?);
+            }
         }
-        Ok(plan)
+        Ok(lacking)
     }
 
     /// Make schemas and tables where there are none; use existing ones as they are. One line for what was made.

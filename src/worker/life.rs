@@ -284,10 +284,15 @@ async fn recover(
     status.database_answered();
     tracing::info!(worker = me.id, recovered, "recovery sweep done");
     for queue in settings.queue.iter() {
-        let others = database.sysdb.tokenless_executors(&queue.name).await?;
-        if others.is_empty() {
-            continue;
-        }
+        let others = match database.sysdb.tokenless_executors(&queue.name).await {
+            Ok(others) if others.is_empty() => continue,
+            Ok(others) => others,
+            Err(error) => {
+                // It is for a warning only.
+                tracing::warn!(%error, queue = queue.name, "can't tell whether workers of an older DBOS SDK take from this queue");
+                continue;
+            }
+        };
         if !database.sysdb.standing().await?.is_some_and(Standing::has_payload_tables) {
             tracing::warn!(
                 executors = others.join(", "),

@@ -17,6 +17,11 @@ fn row(id: &str, status: &str, more: &[(&str, &str)]) -> String {
         columns.retain(|(known, _)| known != column);
         columns.push((column, (*value).to_owned()));
     }
+    // As clients and workers have it: changed when it was made, unless a test says otherwise.
+    if !columns.iter().any(|(column, _)| *column == "updated_at") {
+        let made = columns.iter().find(|(column, _)| *column == "created_at").unwrap().1.clone();
+        columns.push(("updated_at", made));
+    }
     let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
     let values: Vec<&str> = columns.iter().map(|(_, value)| value.as_str()).collect();
     format!(
@@ -82,6 +87,15 @@ async fn what_waits_for_nobody_is_told_by_what_it_asks_for() {
 }
 
 #[tokio::test]
+async fn a_look_that_ends_before_the_last_row_says_so() {
+    let patient = Patient::new().await;
+    let many = "INSERT INTO dbos.workflow_status (workflow_uuid, status, name, queue_name)
+                SELECT 'X' || n, 'ENQUEUED', 'executeFireFlow', 'fireflow-executions' FROM generate_series(1, 10000) n";
+    patient.has(many, "strangers", "note", &["10000 rows and more", "only 10000 of them", "--deep"]).await;
+    patient.visit(&["--deep"]).await.is_well("strangers");
+}
+
+#[tokio::test]
 async fn what_waits_too_long_is_told_with_who_could_take_it() {
     let patient = Patient::new().await;
     patient.sql(&row("X1", "ENQUEUED", &[("created_at", NOW)])).await;
@@ -93,7 +107,21 @@ async fn what_waits_too_long_is_told_with_who_could_take_it() {
         .await;
     let visit = patient.visit(&[]).await;
     assert_eq!((visit.code, &visit.said["healthy"]), (1, &false.into()));
+    // It was delayed, resumed or handed back: it waits since then.
+    patient.sql(&row("X1", "ENQUEUED", &[("created_at", HOUR_AGO), ("updated_at", NOW)])).await;
+    patient.visit(&[]).await.is_well("waiting");
+    patient.sql(&late).await;
     patient.has(&lease("w1", 600), "waiting", "warning", &["X1", "worker_concurrency", "queue show"]).await;
+    // Each queue for itself: one that nobody serves is not to blame for what waits on another. Any worker serves the internal one.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[[queue]]\nname = \"fireflow-executions\"\n[[queue]]\nname = \"nobody\"\n").unwrap();
+    let two = ["--config", file.path().to_str().unwrap()];
+    patient.visit(&two).await.has("waiting", "warning", &["on queue fireflow-executions, such as X1"]);
+    let internal = [("created_at", HOUR_AGO), ("queue_name", "'_dbos_internal_queue'")];
+    patient.has(&row("X1", "ENQUEUED", &internal), "waiting", "warning", &["queue _dbos_internal_queue"]).await;
+    let nobody = [("created_at", HOUR_AGO), ("queue_name", "'nobody'")];
+    patient.sql(&row("X1", "ENQUEUED", &nobody)).await;
+    patient.visit(&two).await.has("waiting", "error", &["on queue nobody, such as X1", "no live worker serves it"]);
 
     let elsewhere = row("X2", "ENQUEUED", &[("queue_name", "'fireflow-reports'")]);
     patient.has(&elsewhere, "unserved-queues", "warning", &["fireflow-reports", "[[queue]]"]).await;

@@ -32,6 +32,31 @@ async fn a_schema_that_is_missing_old_or_half_made_is_told() {
     let broken =
         "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'dbos.idx_workflow_status_delayed'::regclass";
     patient.has(broken, "indexes", "warning", &["idx_workflow_status_delayed", "invalid", "REINDEX"]).await;
+    // One of ours is told where it is.
+    let own = "CREATE INDEX mine ON fireflow_crashes (reason);
+               UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'mine'::regclass";
+    patient.has(own, "indexes", "warning", &["REINDEX INDEX CONCURRENTLY public.mine"]).await;
+    patient.sql("DROP INDEX mine, dbos.idx_workflow_status_delayed").await;
+    patient.sql("CREATE INDEX idx_workflow_status_delayed ON dbos.workflow_status (delay_until_epoch_ms)").await;
+    patient.sql("CREATE INDEX idx_workflow_status_pending ON dbos.workflow_status (created_at)").await;
+    patient.visit(&[]).await.is_well("indexes");
+    // One that is being built isn't broken, nor is the transaction that builds it one to end.
+    let writer = patient.database.client().await;
+    writer.batch_execute("BEGIN; LOCK TABLE dbos.workflow_status IN ROW EXCLUSIVE MODE").await.unwrap();
+    let builder = patient.database.client().await;
+    let build = "CREATE INDEX CONCURRENTLY building ON dbos.workflow_status (name)";
+    let building = tokio::spawn(async move { builder.batch_execute(build).await });
+    let invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid";
+    assert!(patient.client.comes_true(invalid, &[], 1).await);
+    let visit = patient.visit(&["--patience", "0s"]).await;
+    visit.is_well("indexes");
+    assert!(
+        !visit.findings("transactions").iter().any(|finding| finding.to_string().contains("active")),
+        "{:#}",
+        visit.said
+    );
+    writer.batch_execute("ROLLBACK").await.unwrap();
+    building.await.unwrap().unwrap();
     patient.has("DROP TABLE fireflow_crashes", "tables", "warning", &["fireflow_crashes", "migrate"]).await;
 
     let older =

@@ -83,6 +83,12 @@ async fn a_healthy_house_has_no_warnings_and_a_server_that_is_not_is_told() {
     visit.has("autovacuum", "error", &["autovacuum is off", "ALTER SYSTEM SET autovacuum = on"]);
     visit.has("prepared-transactions", "error", &["forgotten", "ROLLBACK PREPARED 'forgotten'"]);
     visit.has("replication-slots", "warning", &["replica", "that nobody reads", "pg_drop_replication_slot('replica')"]);
+    // The figures stay when nothing is to be archived any more.
+    run(&url, "ALTER SYSTEM SET archive_mode = off").await;
+    drop(client);
+    drop(server);
+    let server = durable(&folder).await;
+    super::visit(&server.url("postgres"), &[], &[]).await.is_well("archiving");
 }
 
 #[tokio::test]
@@ -163,6 +169,12 @@ async fn transactions_and_locks_that_stay_are_told_with_whom_to_end() {
     patiently.is_well("locks");
     holder.batch_execute("ROLLBACK").await.unwrap();
     waiting.await.unwrap().unwrap();
+    // A transaction of another database holds back nothing in this one.
+    let elsewhere = TestDatabase::new().await;
+    let other = elsewhere.client().await;
+    other.batch_execute("SET application_name = 'elsewhere'; BEGIN; CREATE TABLE t ()").await.unwrap();
+    let visit = patient.visit(&["--patience", "0s"]).await;
+    assert!(!visit.said.to_string().contains("elsewhere"), "{:#}", visit.said);
 
     // A check that can't look says so, and the others go on.
     holder.batch_execute("BEGIN; LOCK TABLE fireflow_crashes").await.unwrap();
@@ -182,6 +194,11 @@ async fn a_pooler_and_what_it_hides_are_told() {
     visit.has("defaults", "warning", &["statement_timeout is 3000 ms", "behind a pooler"]);
     visit.has("defaults", "note", &["idle_in_transaction_session_timeout", "behind a pooler"]);
     visit.has("defaults", "note", &["jit is on"]);
+    // What the server knows of its sessions is about the pooler's.
+    visit.has("tls", "note", &["a pooler ends the connection", "sslmode=verify-full"]);
+    let many = [("FIREFLOW__DATABASE__POOL_SIZE", "900")];
+    let visit = super::visit(&pooler.url(&patient.database), &[], &many).await;
+    visit.has("connections", "ok", &["a worker takes up to 902 of the pooler's"]);
 }
 
 #[tokio::test]

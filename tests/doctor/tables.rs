@@ -70,7 +70,11 @@ async fn what_nobody_needs_any_more_is_told() {
 
     let pin =
         "INSERT INTO fireflow_flow_pins (workflow_id, hash, pinned_at) VALUES ('X1', 'h', now() - interval '3 days')";
-    patient.has(pin, "leftovers", "note", &["1 pin", "X1", "every five minutes"]).await;
+    let cancelled = "UPDATE dbos.workflow_status SET status = 'CANCELLED' WHERE workflow_uuid = 'X1'";
+    patient.sql(&format!("{pin}; {cancelled}")).await;
+    patient.visit(&[]).await.is_well("leftovers"); // it may be resumed
+    let failed = "UPDATE dbos.workflow_status SET status = 'ERROR' WHERE workflow_uuid = 'X1'";
+    patient.has(failed, "leftovers", "note", &["1 pin", "X1", "every five minutes"]).await;
     let content = "INSERT INTO fireflow_flow_versions (hash, flow_id, version, data, used_at) VALUES ('i', 'f', 3, '{}', now() - interval '3 days')";
     patient.has(content, "leftovers", "note", &["1 flow content", "f version 3", "gc"]).await;
 }

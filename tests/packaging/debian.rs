@@ -1,5 +1,6 @@
 //! The Debian package, as far as it can be known without building it (`packaging/debian/build`, `packaging/debian/try`).
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use super::support::worker::program;
@@ -68,12 +69,145 @@ fn nothing_starts_by_itself() {
     assert!(!metadata().contains_key("systemd-units"), "cargo-deb would start it");
     for script in ["postinst", "prerm", "postrm"] {
         let script = read(&format!("packaging/debian/scripts/{script}"));
-        let commands = script.lines().filter(|line| !line.trim_start().starts_with('#') && !line.contains("echo "));
+        let said = |line: &str| ["#", "say ", "echo "].iter().any(|word| line.trim_start().starts_with(word));
+        let commands = script.lines().filter(|line| !said(line));
         for line in commands.filter(|line| line.contains("systemctl") || line.contains("deb-systemd")) {
             let words: Vec<&str> = line.split_whitespace().collect();
             assert!(!words.iter().any(|word| ["start", "enable", "restart"].contains(word)), "{line}");
         }
     }
+}
+
+/// A machine with units that run, as far as `postinst` can see one.
+struct Machine(tempfile::TempDir);
+
+impl Machine {
+    /// Programs that write down how they are called. `checks` says what the check of each unit ends with; a unit of `broken` doesn't come
+    /// back from a restart.
+    fn new(checks: &[(&str, i32)], broken: &[&str]) -> Machine {
+        let machine = Machine(tempfile::tempdir().unwrap());
+        let folder = machine.0.path().display().to_string();
+        let script = |name: &str, text: &str| {
+            let file = machine.0.path().join(name);
+            std::fs::write(&file, format!("#!/bin/sh\n{text}\n")).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        std::fs::create_dir(machine.0.path().join("system")).unwrap();
+        let units: Vec<&str> = checks.iter().map(|(unit, _)| *unit).collect();
+        for (unit, code) in checks {
+            let of = if unit.contains('@') { "fireflow-worker@.service" } else { "fireflow-worker.service" };
+            let unit_file = read(&format!("systemd/{of}"))
+                .replace("/usr/local/bin/fireflow-worker", &format!("{folder}/fireflow-worker"));
+            let drop_in = "[Service]\nLoadCredential=database-url:/etc/fireflow/url\nEnvironment=A=1 \\\n  B=%i\n";
+            std::fs::write(machine.0.path().join(unit), format!("# /lib/{of}\n{unit_file}\n# drop-in\n{drop_in}"))
+                .unwrap();
+            let name = unit.trim_start_matches("fireflow-worker@").trim_end_matches(".service");
+            let name = if name == "fireflow-worker" { "worker" } else { name };
+            std::fs::write(machine.0.path().join(format!("{name}.code")), code.to_string()).unwrap();
+        }
+        script("systemd-sysusers", "exit 0");
+        script(
+            "systemctl",
+            &format!(
+                "echo \"systemctl $*\" >> {folder}/calls\ncase \"$*\" in\n  *list-units*) printf '%s loaded active running x\\n' {} ;;\n  \
+                 *cat*) cat {folder}/\"$3\" ;;\nesac",
+                units.join(" ")
+            ),
+        );
+        script(
+            "deb-systemd-invoke",
+            &format!(
+                "echo \"invoke $*\" >> {folder}/calls\ncase \" {} \" in *\" $2 \"*) exit 1 ;; esac",
+                broken.join(" ")
+            ),
+        );
+        script(
+            "systemd-run",
+            &format!("echo \"run $*\" >> {folder}/calls\nwhile [ \"$1\" != -- ]; do shift; done\nshift\nexec \"$@\""),
+        );
+        script(
+            "fireflow-worker",
+            &format!(
+                "[ \"$1 $3\" = '--config check' ] || exit 99\nname=${{2#/etc/fireflow/}}\necho \"said by $name\"\n\
+                 exit \"$(cat {folder}/\"${{name%.toml}}\".code)\""
+            ),
+        );
+        machine
+    }
+
+    /// Upgrade; what was said, and the calls of other programs.
+    fn upgrade(&self, before: &str) -> (String, Vec<String>) {
+        let folder = self.0.path().display().to_string();
+        let script = read("packaging/debian/scripts/postinst");
+        let here = script.replace("/run/systemd/system", &format!("{folder}/system"));
+        assert_ne!(script, here);
+        let mut command = Command::new("sh");
+        command.args(["-c", &here, "postinst", "configure", before]);
+        let ended = command.env("PATH", format!("{folder}:/usr/bin:/bin")).env_remove("DPKG_ROOT").output().unwrap();
+        let said = format!("{}{}", String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+        assert!(ended.status.success(), "an upgrade never fails for a worker: {said}");
+        let calls = std::fs::read_to_string(self.0.path().join("calls")).unwrap_or_default();
+        (said, calls.lines().map(str::to_owned).collect())
+    }
+}
+
+fn restarted(calls: &[String]) -> Vec<&str> {
+    calls.iter().filter_map(|call| call.strip_prefix("invoke try-restart ")).collect()
+}
+
+#[test]
+fn an_upgrade_restarts_what_the_new_version_can_start_and_holds_back_the_rest() {
+    let units = [
+        ("fireflow-worker.service", 0),
+        ("fireflow-worker@away.service", 69),
+        ("fireflow-worker@old.service", 1),
+        ("fireflow-worker@wrong.service", 78),
+        ("fireflow-worker@last.service", 0),
+    ];
+    let (said, calls) = Machine::new(&units, &[]).upgrade("0.1.0");
+    assert_eq!(
+        restarted(&calls),
+        ["fireflow-worker.service", "fireflow-worker@away.service", "fireflow-worker@last.service"],
+        "{said}"
+    );
+    for part in [
+        "fireflow-worker@old.service goes on with the version before",
+        "said by old.toml",
+        "run fireflow-worker migrate as the tables' owner",
+        "systemctl restart fireflow-worker@old.service",
+        "said by wrong.toml",
+        "correct the configuration, then: systemctl restart fireflow-worker@wrong.service",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("said by worker.toml") && !said.contains("last.service"), "{said}");
+    // Those that start or reload at this moment, too.
+    assert!(calls.iter().any(|call| call.contains("list-units") && call.contains("=active,reloading,activating ")));
+    // Checked as the unit would: its user, environment and credentials, with what an administrator has added.
+    let check = calls.iter().find(|call| call.contains("/etc/fireflow/away.toml check")).unwrap();
+    for property in [
+        "User=fireflow",
+        "Group=fireflow",
+        "EnvironmentFile=-/etc/fireflow/away.env",
+        "LoadCredential=database-url:fireflow-worker.away.database-url",
+        "LoadCredential=database-password:fireflow-worker.away.database-password",
+        "LoadCredential=database-url:/etc/fireflow/url",
+        "Environment=A=1    B=away",
+    ] {
+        assert!(check.contains(&format!("--property={property} ")), "{property}: {check}");
+    }
+    assert!(check.contains("-away ") && !check.contains("%") && check.contains(" --wait "), "{check}");
+}
+
+#[test]
+fn an_upgrade_stops_at_a_worker_that_does_not_come_back_and_a_first_installation_starts_nothing() {
+    let units = [("fireflow-worker.service", 0), ("fireflow-worker@b.service", 0), ("fireflow-worker@c.service", 0)];
+    let (said, calls) = Machine::new(&units, &["fireflow-worker@b.service"]).upgrade("0.1.0");
+    assert_eq!(restarted(&calls), ["fireflow-worker.service", "fireflow-worker@b.service"]);
+    assert!(said.contains("fireflow-worker@b.service was restarted and didn't come back"), "{said}");
+    assert!(said.contains("fireflow-worker@c.service is not restarted either"), "{said}");
+    let (_, calls) = Machine::new(&units, &[]).upgrade("");
+    assert!(restarted(&calls).is_empty() && !calls.iter().any(|call| call.contains("fireflow-worker")), "{calls:?}");
 }
 
 #[test]

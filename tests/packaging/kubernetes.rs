@@ -169,12 +169,15 @@ fn names_and_labels_fit_each_other() {
     assert_eq!(trigger["authenticationRef"]["name"], objects["TriggerAuthentication"]["metadata"]["name"]);
     // The configuration is mounted where the image looks for it.
     let (_, file) = image().1.environment().into_iter().find(|(name, _)| name == "FIREFLOW_CONFIG").unwrap();
-    let mount = &pod(deployment)["containers"][0]["volumeMounts"][0];
-    assert_eq!(format!("{}/worker.toml", mount["mountPath"].as_str().unwrap()), file);
-    let volume = &pod(deployment)["volumes"][0];
-    assert_eq!(mount["name"], volume["name"]);
     let generated = &objects["Kustomization"]["configMapGenerator"][0]["name"];
-    assert_eq!(&volume["configMap"]["name"], generated);
+    // By the job as well, or it would migrate what the workers don't use.
+    for kind in ["Deployment", "Job"] {
+        let mount = &pod(&objects[kind])["containers"][0]["volumeMounts"][0];
+        assert_eq!(format!("{}/worker.toml", mount["mountPath"].as_str().unwrap_or_default()), file, "{kind}");
+        let volume = &pod(&objects[kind])["volumes"][0];
+        assert_eq!(mount["name"], volume["name"], "{kind}");
+        assert_eq!(&volume["configMap"]["name"], generated, "{kind}");
+    }
     let image = &objects["Kustomization"]["images"][0];
     assert_eq!(image["newTag"], env!("CARGO_PKG_VERSION"));
     for kind in ["Deployment", "Job"] {

@@ -452,8 +452,9 @@ impl Play<'_> {
         assert_eq!(registered[0].owner.as_deref(), (self.level >= 101).then_some("other"));
         assert!(examiner.workers().await.unwrap().is_empty());
         for versions in [vec![], vec![self.name("v"), String::new()]] {
-            assert!(examiner.waiting(&versions).await.unwrap().is_empty());
+            assert!(examiner.waiting("q", &versions).await.unwrap().is_empty());
             examiner.strangers(&versions).await.unwrap();
+            examiner.tokenless_executors("q").await.unwrap();
         }
         assert!(examiner.overdue().await.unwrap().is_empty() && examiner.expired_deadlines().await.unwrap().is_empty());
         let held = examiner.held().await.unwrap();

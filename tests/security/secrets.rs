@@ -57,15 +57,19 @@ async fn play(format: &str) {
     client.enqueue("EX2", "asks", json!({})).await;
     client.until("EX2", "SUCCESS").await;
     let mut answers = String::new();
-    for (path, header) in
-        [("/status", format!("Bearer {TOKEN}")), ("/status", "Bearer hush-guess".into()), ("/livez", TOKEN.into())]
-    {
+    for (path, header) in [
+        ("/status", format!("Bearer {TOKEN}")),
+        ("/status", "Bearer hush-guess".into()),
+        ("/livez", TOKEN.into()),
+        ("/metrics", format!("Bearer {TOKEN}")),
+    ] {
         let mut stream = tokio::net::UnixStream::connect(folder.path().join("admin.sock")).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: {header}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         stream.read_to_string(&mut answers).await.unwrap();
     }
     assert!(answers.contains("HTTP/1.1 200") && answers.contains("HTTP/1.1 401"), "{answers}");
+    assert!(answers.contains("# TYPE fireflow_"), "no metrics: {answers}");
     // The password is wrong from now on.
     sql.batch_execute(&format!("ALTER ROLE {role} PASSWORD 'hush-other'")).await.unwrap();
     sql.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", &[&role]).await.unwrap();

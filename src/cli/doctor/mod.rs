@@ -78,11 +78,19 @@ struct Visit {
 impl Visit {
     /// The live workers of our application that take from this queue.
     fn serving(&self, queue: &str) -> Vec<&WorkerRow> {
-        let serves = |worker: &&WorkerRow| {
-            let ours = worker.application == self.settings.worker.application_name;
-            worker.live && worker.state == "running" && ours && worker.queues.iter().any(|name| name == queue)
-        };
-        self.workers.iter().filter(serves).collect()
+        self.working().filter(|worker| worker.queues.iter().any(|name| name == queue)).collect()
+    }
+
+    /// Whether a live worker of our application takes anything.
+    fn somebody_serves(&self) -> bool {
+        self.working().next().is_some()
+    }
+
+    fn working(&self) -> impl Iterator<Item = &WorkerRow> {
+        let application = &self.settings.worker.application_name;
+        self.workers
+            .iter()
+            .filter(move |worker| worker.live && worker.state == "running" && worker.application == *application)
     }
 
     /// Application versions of our live workers.

@@ -12,19 +12,21 @@ use crate::sysdb::doctor::{Group, PausedQueue, Registered};
 pub(super) async fn waiting(visit: &Visit) -> Found {
     let mut versions = visit.versions();
     versions.extend([String::new(), visit.settings.worker.application_version.clone()]);
-    let waiting = visit.examiner.waiting(&versions).await?;
-    if waiting.is_empty() {
-        return Ok(vec![Finding::ok("waiting", format!("nothing waits for longer than {}", visit.patience()))]);
-    }
-    let text = format!(
-        "{} waiting for up to {}, such as {}",
-        counted(&waiting, "execution"),
-        age(waiting.oldest),
-        list(&waiting.examples)
-    );
-    let served = visit.settings.queue.iter().all(|queue| !visit.serving(&queue.name).is_empty());
-    Ok(vec![
-        if served {
+    let mut found = Vec::new();
+    for queue in visit.examiner.looked_at() {
+        let waiting = visit.examiner.waiting(&queue, &versions).await?;
+        if waiting.is_empty() {
+            continue;
+        }
+        let text = format!(
+            "{} waiting for up to {} on queue {queue}, such as {}",
+            counted(&waiting, "execution"),
+            age(waiting.oldest),
+            list(&waiting.examples)
+        );
+        // Every worker of ours looks at the internal queue.
+        let served = if queue == INTERNAL_QUEUE { visit.somebody_serves() } else { !visit.serving(&queue).is_empty() };
+        let finding = if served {
             Finding::warning(
                 "waiting",
                 text,
@@ -38,17 +40,27 @@ pub(super) async fn waiting(visit: &Visit) -> Found {
                 format!("{text}, and no live worker serves it"),
                 "start a worker; see the check `workers`",
             )
-        }
-        .of(&waiting),
-    ])
+        };
+        found.push(finding.of(&waiting).figure("queue", queue));
+    }
+    Ok(or_ok(found, "waiting", format!("nothing waits for longer than {}", visit.patience())))
 }
 
 /// What waits on our queues for somebody else, or for nobody.
 pub(super) async fn strangers(visit: &Visit) -> Found {
     let mut versions = visit.versions();
     versions.extend([String::new(), visit.settings.worker.application_version.clone()]);
-    let groups = visit.examiner.strangers(&versions).await?;
-    Ok(or_ok(judge_strangers(&groups, visit), "strangers", "all that waits on our queues is for workers like this one"))
+    let (groups, looked_at) = visit.examiner.strangers(&versions).await?;
+    let mut found = judge_strangers(&groups, visit);
+    if let Some(count) = looked_at {
+        let more = Finding::note(
+            "strangers",
+            format!("{count} rows and more wait on our queues, and only {count} of them were looked at"),
+            "fireflow-worker doctor --deep looks at more",
+        );
+        found.push(more.figure("count", count));
+    }
+    Ok(or_ok(found, "strangers", "all that waits on our queues is for workers like this one"))
 }
 
 fn judge_strangers(groups: &[Group], visit: &Visit) -> Vec<Finding> {

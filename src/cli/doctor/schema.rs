@@ -75,8 +75,16 @@ pub(super) async fn grants(visit: &Visit) -> Found {
     if apart {
         lacking.extend(examiner.lacking_in(&database.flows, Purpose::Worker.grants(), &[Room::Flows]).await?);
     }
+    // An operator's role is none to `run` with.
+    let operator = !lacking.is_empty() && examiner.lacking(Purpose::Operator.grants(), rooms).await?.is_empty();
     Ok(vec![if lacking.is_empty() {
         Finding::ok("grants", "the role may do what `run` does")
+    } else if operator {
+        Finding::note(
+            "grants",
+            "the role may do what operators do, and not what `run` does",
+            "to see whether the workers' role may: fireflow-worker check, with the worker's own URL",
+        )
     } else {
         let count = many(i64::try_from(lacking.len()).unwrap_or(i64::MAX), "grant");
         Finding::error(
@@ -92,7 +100,7 @@ pub(super) async fn grants(visit: &Visit) -> Found {
 pub(super) async fn indexes(visit: &Visit) -> Found {
     let Some(standing) = visit.standing else { return Ok(Vec::new()) };
     let found = visit.examiner.indexes(standing.level).await?.into_iter().map(|index| {
-        let schema = visit.database.schema.quoted();
+        let schema = &index.schema;
         match index.broken {
             true => Finding::warning(
                 "indexes",

@@ -22,8 +22,8 @@ const OLDEST: i32 = 13;
 const SKEW: f64 = 1.0;
 /// The part of the server's connections from which on it is nearly full.
 const FULL: f64 = 0.8;
-/// Connections of a worker besides its pool: the listener, the lease's two.
-const BESIDES: i64 = 3;
+/// Connections of a worker besides its pool: the lease's two, and the listener where there is one.
+const BESIDES: i64 = 2;
 /// As PostgreSQL is delivered, in blocks of 8 KiB: 128 MiB.
 const BUFFERS: i64 = 16_384;
 /// Behind a pooler the server's own limit on statements holds, in milliseconds.
@@ -265,10 +265,20 @@ pub(super) async fn tls(visit: &Visit) -> Found {
     let server = visit.examiner.server().await?;
     let url = visit.settings.database.url.parse::<crate::postgres::DatabaseUrl>();
     let hosts = url.map(|url| url.target().host).unwrap_or_default();
-    Ok(vec![judge_tls(server.tls, &hosts)])
+    let pooled = visit.database.pooling() == Pooling::Transaction;
+    Ok(vec![judge_tls(server.tls, &hosts, pooled)])
 }
 
-fn judge_tls(tls: Option<bool>, hosts: &str) -> Finding {
+/// `tls` is what the server says of the session. Behind a pooler that is the pooler's way to it, and says nothing of ours.
+fn judge_tls(tls: Option<bool>, hosts: &str, pooled: bool) -> Finding {
+    if pooled {
+        return Finding::note(
+            "tls",
+            "a pooler ends the connection, so that the server can't tell whether the way to it is encrypted",
+            "sslmode=verify-full in database.url makes sure of the way to the pooler; of that from there to the server, its \
+             own settings (PgBouncer: server_tls_sslmode)",
+        );
+    }
     let remote: Vec<String> = hosts.split(',').filter(|host| !is_local(host)).map(str::to_owned).collect();
     match tls {
         Some(true) => Finding::ok("tls", "the connection is encrypted"),
@@ -298,7 +308,10 @@ fn is_local(host: &str) -> bool {
 pub(super) async fn connections(visit: &Visit) -> Found {
     let server = visit.examiner.server().await?;
     let live = visit.workers.iter().filter(|worker| worker.live).count();
-    let each = i64::try_from(visit.settings.database.pool_size).unwrap_or(i64::MAX).saturating_add(BESIDES);
+    // Through such a pooler nothing listens; and how many of the server's own connections it takes, its configuration says.
+    let pooled = visit.database.pooling() == Pooling::Transaction;
+    let besides = BESIDES + i64::from(!pooled);
+    let each = i64::try_from(visit.settings.database.pool_size).unwrap_or(i64::MAX).saturating_add(besides);
     let needed = each.saturating_mul(i64::try_from(live.max(1)).unwrap_or(i64::MAX));
     let mut found = Vec::new();
     let rooms = [
@@ -309,7 +322,7 @@ pub(super) async fn connections(visit: &Visit) -> Found {
     for (what, most, used) in rooms {
         let Some(most) = most else { continue };
         let figures = |finding: Finding| finding.figure("most", most).figure("used", used).figure("needed", needed);
-        if needed > most {
+        if needed > most && !pooled {
             found.push(figures(Finding::warning(
                 "connections",
                 format!("{live} live workers like this one may take {needed} connections, and {what} lets in {most}"),
@@ -327,16 +340,24 @@ pub(super) async fn connections(visit: &Visit) -> Found {
     Ok(or_ok(
         found,
         "connections",
-        format!("{} of {} in use; a worker takes up to {each}", server.sessions, server.max_sessions),
+        format!(
+            "{} of {} in use; a worker takes up to {each}{}",
+            server.sessions,
+            server.max_sessions,
+            if pooled { " of the pooler's" } else { "" }
+        ),
     ))
 }
 
-/// Whether WAL leaves the server.
+/// Whether WAL leaves the server, where it is meant to.
 pub(super) async fn archiving(visit: &Visit) -> Found {
     Ok(vec![match visit.examiner.archiving().await? {
         Some((wal, ago)) => Finding::error(
             "archiving",
-            format!("WAL can't be archived since {} ({wal}): it piles up until the server's disk is full", age(ago)),
+            format!(
+                "WAL can't be archived ({wal}), and wasn't for {}: it piles up until the server's disk is full",
+                age(ago)
+            ),
             "look at archive_command, where it writes to, and the server's log; a full disk stops all executions",
         ),
         None => Finding::ok("archiving", "no failure of WAL archiving"),
@@ -375,7 +396,7 @@ mod tests {
 
     #[test]
     fn only_a_way_over_the_network_needs_tls() {
-        let level = |tls, hosts| judge_tls(tls, hosts).level;
+        let level = |tls, hosts| judge_tls(tls, hosts, false).level;
         for local in ["localhost:5432", "127.0.0.1:5432", "[::1]:5432", "/var/run/postgresql/.s.PGSQL.5432", ""] {
             assert_eq!(level(Some(false), local), Level::Ok, "{local}");
         }
@@ -386,6 +407,7 @@ mod tests {
                 "{remote}"
             );
         }
+        assert_eq!([true, false].map(|tls| judge_tls(Some(tls), "db2:5432", true).level), [Level::Note; 2]);
     }
 
     #[test]

@@ -221,7 +221,7 @@ pub(super) async fn crashes(visit: &Visit) -> Found {
 pub(super) async fn old_sdks(visit: &Visit) -> Found {
     let mut found = Vec::new();
     for queue in visit.settings.queue.iter() {
-        let executors = visit.database.sysdb.tokenless_executors(&queue.name).await?;
+        let executors = visit.examiner.tokenless_executors(&queue.name).await?;
         if !executors.is_empty() {
             found.push(
                 Finding::warning(

@@ -35,7 +35,7 @@ pub struct Cancel {
 
 impl Cancel {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
-        let access = Access::open(global).await?;
+        let access = Access::to_change(global, &["workflow_status", "executions"]).await?;
         let Some(ids) = self.selection.ids(&access, "cancel", &STATES).await? else {
             return Ok(report::nothing_done());
         };

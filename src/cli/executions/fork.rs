@@ -47,7 +47,16 @@ pub struct Fork {
 
 impl Fork {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
-        let access = Access::open(global).await?;
+        const CHANGED: [&str; 7] = [
+            "workflow_status",
+            "workflow_input",
+            "operation_outputs",
+            "streams",
+            "notifications",
+            "workflow_events",
+            "workflow_events_history",
+        ];
+        let access = Access::to_change(global, &CHANGED).await?;
         let source = WorkflowId::new(self.source);
         let id = WorkflowId::new(self.id.unwrap_or_else(execution_id));
         let steps = access.operator.steps(&source).await?;

@@ -36,7 +36,7 @@ pub struct Resume {
 
 impl Resume {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
-        let access = Access::open(global).await?;
+        let access = Access::to_change(global, &["workflow_status", "crashes"]).await?;
         let Some(ids) = self.selection.ids(&access, "resume", &STATES).await? else {
             return Ok(report::nothing_done());
         };

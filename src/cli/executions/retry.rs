@@ -48,7 +48,17 @@ pub struct Retry {
 
 impl Retry {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
-        let access = Access::open(global).await?;
+        const CHANGED: [&str; 8] = [
+            "workflow_status",
+            "workflow_output",
+            "operation_outputs",
+            "streams",
+            "notifications",
+            "workflow_events",
+            "workflow_events_history",
+            "crashes",
+        ];
+        let access = Access::to_change(global, &CHANGED).await?;
         let Some(ids) = self.selection.ids(&access, "retry", &STATES).await? else {
             return Ok(report::nothing_done());
         };

@@ -50,7 +50,7 @@ pub struct Pause {
 
 impl Pause {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
-        let access = Access::open(global).await?;
+        let access = Access::to_change(global, &["queues", "queue_pauses"]).await?;
         let configured = access.queues();
         let name = &self.name;
         if name.is_empty() || name.contains('\0') || name == crate::sysdb::INTERNAL_QUEUE {
@@ -121,7 +121,7 @@ pub struct Resume {
 
 impl Resume {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
-        let access = Access::open(global).await?;
+        let access = Access::to_change(global, &["queues", "queue_pauses"]).await?;
         let name = &self.name;
         let unpaused = access.operator.unpause(name).await?;
         if self.json {

@@ -57,11 +57,13 @@ const TAKEN: &str = "
    {ours} AND w.name = $3 AND COALESCE(w.class_name, '') IN ('', $4) AND COALESCE(w.config_name, '') = ''
    AND (w.serialization IS NULL OR w.serialization = ANY($5)) AND COALESCE(w.application_version, '') = ANY($6)";
 
-/// As $1 to $6 above, and $7 milliseconds. Rides `idx_workflow_status_in_flight_v2`.
+/// As $1 to $6 above, and $7 milliseconds. Rides `idx_workflow_status_in_flight_v2`. One that was delayed, resumed or handed back
+/// waits since then.
 const WAITING: &str = "
-SELECT w.workflow_uuid, (({now} - w.created_at) / 1000.0)::float8
+SELECT w.workflow_uuid, (({now} - GREATEST(w.created_at, w.updated_at)) / 1000.0)::float8
   FROM {s}.workflow_status w
- WHERE w.status = 'ENQUEUED' AND w.queue_name = ANY($2) AND w.created_at <= {now} - $7::bigint AND {taken}";
+ WHERE w.status = 'ENQUEUED' AND w.queue_name = ANY($2) AND w.created_at <= {now} - $7::bigint
+   AND w.updated_at <= {now} - $7::bigint AND {taken}";
 
 /// As $1 to $6 above. Of what is on the internal queue for other applications, nothing concerns us.
 const STRANGERS: &str = "
@@ -72,6 +74,10 @@ SELECT queue_name, COALESCE(application_name, ''), COALESCE(application_version,
  WHERE NOT COALESCE({taken}, FALSE)
    AND (queue_name <> '{internal}' OR application_name = $1)
  GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY 8 DESC LIMIT 50";
+
+/// $1 queues. As many as [`STRANGERS`] looks at.
+const LOOKED_AT: &str = "
+SELECT count(*) FROM (SELECT FROM {s}.workflow_status WHERE status = 'ENQUEUED' AND queue_name = ANY($1) LIMIT {cap}) w";
 
 /// $1 application. Rides `idx_workflow_status_delayed`. A worker releases what is due within a second.
 const DELAYED: &str = "
@@ -116,29 +122,31 @@ SELECT queue, waiting FROM (SELECT queue FROM names WHERE queue IS NOT NULL LIMI
  WHERE waiting > 0";
 
 impl Examiner {
-    fn looked_at(&self) -> Vec<String> {
+    /// Our queues, and the internal one.
+    pub fn looked_at(&self) -> Vec<String> {
         self.subject.queues.iter().cloned().chain([INTERNAL_QUEUE.to_owned()]).collect()
     }
 
-    /// What waits on our queues beyond the patience, and is for workers of these versions to take. Without a version is the
-    /// empty one.
+    /// What waits beyond the patience on one of our queues, or on the internal one, and is for workers of these versions to take.
+    /// Without a version is the empty one.
     ///
     /// # Errors
     /// Only those of the database.
-    pub async fn waiting(&self, versions: &[String]) -> Result<Seen, SysdbError> {
+    pub async fn waiting(&self, queue: &str, versions: &[String]) -> Result<Seen, SysdbError> {
         let subject = &self.subject;
-        let (queues, patience) = (self.looked_at(), self.patience_ms());
+        let (queues, patience) = (vec![queue], self.patience_ms());
         let rows = WAITING.replace("{taken}", TAKEN);
         let who: [&dyn crate::postgres::Parameter; 7] =
             [&subject.application, &queues, &subject.workflow, &subject.class, &subject.formats, &versions, &patience];
         self.seen(&rows, &who).await
     }
 
-    /// What waits on our queues and isn't for workers of these versions to take.
+    /// What waits on our queues and isn't for workers of these versions to take; and at how many rows it looked, if there may be
+    /// more.
     ///
     /// # Errors
     /// Only those of the database.
-    pub async fn strangers(&self, versions: &[String]) -> Result<Vec<Group>, SysdbError> {
+    pub async fn strangers(&self, versions: &[String]) -> Result<(Vec<Group>, Option<i64>), SysdbError> {
         let subject = &self.subject;
         let queues = self.looked_at();
         let sql = STRANGERS.replace("{taken}", TAKEN).replace("{internal}", INTERNAL_QUEUE);
@@ -158,7 +166,9 @@ impl Examiner {
                 example: row.try_get(9)?,
             })
         };
-        self.ask(&sql, &who).await?.iter().map(group).collect()
+        let groups = self.ask(&sql, &who).await?.iter().map(group).collect::<Result<_, SysdbError>>()?;
+        let looked: i64 = self.ask_one(LOOKED_AT, &[&queues]).await?.try_get(0)?;
+        Ok((groups, (looked >= self.cap).then_some(looked)))
     }
 
     /// DELAYED rows whose delay is over for more than a minute.

@@ -113,14 +113,17 @@ impl Examiner {
         Ok(best.unwrap_or_default())
     }
 
-    /// Whether WAL can't be archived: what failed last, and how many seconds ago, if nothing was archived since.
+    /// Whether WAL can't be archived, where archiving is on: what failed last, if nothing was archived since, and how many
+    /// seconds ago something was.
     ///
     /// # Errors
     /// Only those of the database.
     pub async fn archiving(&self) -> Result<Option<(String, f64)>, SysdbError> {
         let sql = "
-SELECT last_failed_wal, EXTRACT(epoch FROM now() - last_failed_time)::float8 FROM pg_stat_archiver
- WHERE last_failed_wal IS NOT NULL AND last_failed_time > COALESCE(last_archived_time, '-infinity')";
+SELECT last_failed_wal, EXTRACT(epoch FROM now() - COALESCE(last_archived_time, stats_reset, last_failed_time))::float8
+  FROM pg_stat_archiver
+ WHERE last_failed_wal IS NOT NULL AND last_failed_time > COALESCE(last_archived_time, '-infinity')
+   AND current_setting('archive_mode') <> 'off'";
         let rows = self.ask(sql, &[]).await?;
         rows.first().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
     }

@@ -30,14 +30,16 @@ pub struct Slot {
     pub held: Option<i64>,
 }
 
-/// $1 seconds. A transaction holds back VACUUM in all of a database when it has a snapshot or has written.
+/// $1 seconds. A transaction holds back VACUUM in all of its database when it has a snapshot or has written; one that a standby
+/// sends feedback of, in all of them. VACUUM and CREATE INDEX are long by nature, and ending them helps nobody.
 const STANDSTILLS: &str = "
 SELECT pid, concat_ws(' as ', NULLIF(application_name, ''), usename::text), COALESCE(datname::text, ''),
        COALESCE(state, backend_type), EXTRACT(epoch FROM now() - xact_start)::float8 AS age
   FROM pg_stat_activity
  WHERE xact_start < now() - make_interval(secs => $1) AND pid <> pg_backend_pid()
    AND (state LIKE 'idle in transaction%' OR backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
-   AND backend_type IN ('client backend', 'walsender')
+   AND (backend_type = 'client backend' AND datname = current_database() OR backend_type = 'walsender')
+   AND pid NOT IN (SELECT p.pid FROM pg_stat_progress_vacuum p UNION ALL SELECT p.pid FROM pg_stat_progress_create_index p)
  ORDER BY age DESC LIMIT 20";
 
 const PREPARED: &str = "

@@ -38,6 +38,8 @@ pub struct TableFigures {
 /// An index that can't be used, or that isn't there.
 #[derive(Clone, Debug)]
 pub struct Index {
+    /// Its schema, as it stands in SQL text.
+    pub schema: String,
     /// Its name.
     pub name: String,
     /// Whether it is there, and broken; else it is missing.
@@ -66,13 +68,18 @@ const RIDDEN: [(&str, i64); 7] = [
     ("workflow_status_created_at_index", 100),
 ];
 
-/// $1 schema, $2 tables of ours, $3 names that are wanted.
+/// $1 schema, $2 tables of ours, $3 names that are wanted. One that is being built isn't valid yet; which one that is, only its owner
+/// may see.
 const INDEXES: &str = "
-SELECT c.relname::text, TRUE FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid
+SELECT quote_ident(n.nspname), c.relname::text, TRUE
+  FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid
   JOIN pg_namespace n ON n.oid = t.relnamespace
  WHERE NOT i.indisvalid AND (n.nspname = $1 OR t.oid IN (SELECT to_regclass(name)::oid FROM unnest($2::text[]) AS own(name)))
+   AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p
+                    WHERE p.datid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+                      AND COALESCE(p.index_relid, i.indexrelid) = i.indexrelid)
 UNION ALL
-SELECT wanted.name, FALSE FROM unnest($3::text[]) AS wanted(name)
+SELECT quote_ident($1), wanted.name, FALSE FROM unnest($3::text[]) AS wanted(name)
  WHERE NOT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                     WHERE n.nspname = $1 AND c.relname = wanted.name AND c.relkind IN ('i', 'I'))";
 
@@ -94,7 +101,7 @@ const PINS: &str = "
 SELECT p.workflow_id, EXTRACT(epoch FROM now() - p.pinned_at)::float8
   FROM (SELECT * FROM {flow_pins} WHERE pinned_at < now() - interval '2 days' LIMIT {cap}) p
  WHERE NOT EXISTS (SELECT FROM {s}.workflow_status w WHERE w.workflow_uuid = p.workflow_id
-                      AND w.status IN ('ENQUEUED', 'DELAYED', 'PENDING'))";
+                      AND w.status NOT IN ('SUCCESS', 'ERROR'))";
 
 const CONTENTS: &str = "
 SELECT v.flow_id || ' version ' || v.version, EXTRACT(epoch FROM now() - v.used_at)::float8
@@ -136,7 +143,9 @@ impl Examiner {
         let own: Vec<String> = APPLICATION.iter().map(|table| self.prefix.table(table)).collect();
         let wanted: Vec<&str> = RIDDEN.iter().filter(|(_, since)| level >= *since).map(|(name, _)| *name).collect();
         let rows = self.ask(INDEXES, &[&self.schema().name(), &own, &wanted]).await?;
-        rows.iter().map(|row| Ok(Index { name: row.try_get(0)?, broken: row.try_get(1)? })).collect()
+        rows.iter()
+            .map(|row| Ok(Index { schema: row.try_get(0)?, name: row.try_get(1)?, broken: row.try_get(2)? }))
+            .collect()
     }
 
     /// Workflows of our application that ended more than so many milliseconds ago.
@@ -170,7 +179,7 @@ impl Examiner {
         Ok(orphans)
     }
 
-    /// Pins of executions that ended more than two days ago.
+    /// Pins, older than two days, of executions that succeeded, failed or are gone.
     ///
     /// # Errors
     /// Only those of the database.

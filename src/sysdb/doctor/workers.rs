@@ -1,6 +1,7 @@
 //! Workers as they registered, versions, and queues as they are registered.
 
 use super::{Examiner, Seen, SysdbError};
+use crate::sysdb::query::TOKENLESS;
 use crate::sysdb::{QueueLimits, queues};
 
 /// A worker's row.
@@ -150,6 +151,15 @@ impl Examiner {
             })
         };
         rows.iter().map(paused).collect()
+    }
+
+    /// Executors of SDKs before the ownership tokens that took from this queue lately.
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub async fn tokenless_executors(&self, queue: &str) -> Result<Vec<String>, SysdbError> {
+        let rows = self.ask(TOKENLESS, &[&queue]).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
     /// Executions that were at work when their worker died, so many times in a row at least.

@@ -99,6 +99,24 @@ pub async fn missing(client: &impl Statements, prefix: &Prefix, part: Part) -> R
     Ok(missing.map(|(table, _)| format!("{prefix}{}", table.0)).collect())
 }
 
+/// What the role lacks to make what is missing, as people say it; empty when it may.
+///
+/// # Errors
+/// Only those of the database.
+pub async fn lacking_to_make(client: &impl Statements, prefix: &Prefix) -> Result<Vec<String>, Error> {
+    let sql = "SELECT current_schema()::text, has_schema_privilege(current_schema(), 'CREATE'),
+                      has_table_privilege(to_regclass($1::text)::oid, 'INSERT')";
+    let row = client.query_one(sql, &[&prefix.table("worker_migrations")]).await?;
+    let mut lacking = Vec::new();
+    if let (Some(schema), Some(false)) = (row.try_get::<_, Option<String>>(0)?, row.try_get::<_, Option<bool>>(1)?) {
+        lacking.push(format!("CREATE on schema {schema}"));
+    }
+    if row.try_get::<_, Option<bool>>(2)? == Some(false) {
+        lacking.push(format!("INSERT on {prefix}worker_migrations"));
+    }
+    Ok(lacking)
+}
+
 /// Make what is missing, in one transaction; the names of the tables that were made. Safe to call from several
 /// processes at once.
 ///

@@ -115,7 +115,7 @@ pub enum Error {
     NotAllowed(String),
     /// A role that is no owner lacks rights on tables that are there.
     #[error(
-        "the role \"{role}\" lacks rights: {}; let the tables' owner run what this prints: fireflow-worker grants {role}",
+        "the role \"{role}\" lacks rights: {}; let the tables' owner run what this prints: fireflow-worker grants {role}{option}",
         missing.join(", ")
     )]
     Rights {
@@ -123,6 +123,8 @@ pub enum Error {
         role: String,
         /// Privileges, and on what.
         missing: Vec<String>,
+        /// What else `grants` is told.
+        option: &'static str,
     },
     /// The database said no.
     #[error(transparent)]

@@ -1,7 +1,7 @@
 //! Least privilege: what each kind of role may do with the tables, and no more. `migrate` runs as the tables' owner; a worker, a
-//! client and an author of flows need what stands here.
+//! client, an author of flows, an operator and `gc` need what stands here.
 //!
-//! A test drives a worker under exactly these rights, and shows of each that something fails without it.
+//! Tests drive a worker, `gc` and operators' commands under exactly these rights, and show of each that something fails without it.
 
 use super::Error;
 use super::app::Part;
@@ -19,6 +19,36 @@ pub enum Purpose {
     Author,
     /// Remove what ended long ago: `gc`.
     Retention,
+    /// Look after executions, queues and workers: `executions`, `queue`, `workers`, `drain`, `doctor`.
+    Operator,
+}
+
+/// Which rights of a purpose a command asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// The purpose.
+    pub purpose: Purpose,
+    /// Tables that it writes; `None` for all of the purpose.
+    pub writes: Option<&'static [&'static str]>,
+    /// Tables that it leaves alone, unless it writes them.
+    pub without: &'static [&'static str],
+}
+
+impl From<Purpose> for Asked {
+    /// All of them.
+    fn from(purpose: Purpose) -> Asked {
+        Asked { purpose, writes: None, without: &[] }
+    }
+}
+
+impl Asked {
+    fn includes(&self, grant: &Grant, privilege: &str) -> bool {
+        let left = self.without.contains(&grant.table);
+        match self.writes {
+            Some(writes) => writes.contains(&grant.table) || privilege == "SELECT" && !left,
+            None => !left,
+        }
+    }
 }
 
 /// Where a table is.
@@ -143,6 +173,72 @@ const RETENTION: [Grant; 13] = [
     grant(Executions, "crashes", &["SELECT", "DELETE"], "how often it took its worker down"),
 ];
 
+const OPERATOR: [Grant; 18] = [
+    grant(System, "dbos_migrations", &["SELECT"], "at which level the schema is"),
+    grant(
+        System,
+        "workflow_status",
+        &["SELECT", "INSERT", "UPDATE"],
+        "list and show executions; UPDATE: cancel, resume and retry them; INSERT: forks",
+    ),
+    grant(Payload, "workflow_input", &["SELECT", "INSERT"], "inputs; INSERT: those of forks"),
+    grant(Payload, "workflow_output", &["SELECT", "DELETE"], "results and errors; DELETE: that of one that is retried"),
+    grant(
+        System,
+        "operation_outputs",
+        &["SELECT", "INSERT", "DELETE"],
+        "steps; INSERT: those that a fork begins with; DELETE: those that a retry does again",
+    ),
+    grant(
+        System,
+        "streams",
+        &["SELECT", "INSERT", "DELETE"],
+        "the event stream; INSERT: what a fork begins with; DELETE: a retry opens it again",
+    ),
+    grant(
+        System,
+        "notifications",
+        &["SELECT", "INSERT", "DELETE"],
+        "messages; INSERT: the start signal of retries and forks; DELETE: those that a retry forgets",
+    ),
+    grant(
+        System,
+        "workflow_events",
+        &["SELECT", "INSERT", "DELETE"],
+        "events, which a fork takes along and a retry takes back",
+    ),
+    grant(
+        System,
+        "workflow_events_history",
+        &["SELECT", "INSERT", "DELETE"],
+        "earlier events, which a fork takes along and a retry takes back",
+    ),
+    grant(System, "queues", &["SELECT", "UPDATE"], "registered queues and their limits; UPDATE: pause them"),
+    grant(System, "application_versions", &["SELECT"], "doctor: which version is the newest"),
+    grant(
+        Executions,
+        "executions",
+        &["SELECT", "UPDATE"],
+        "the flow of each; UPDATE: one that is cancelled is stopped",
+    ),
+    grant(Executions, "workers", &["SELECT"], "who lives, and what runs there"),
+    grant(
+        Executions,
+        "crashes",
+        &["SELECT", "DELETE"],
+        "executions that took their worker down; DELETE: resume and retry forgive them",
+    ),
+    grant(Executions, "queue_pauses", &["SELECT", "INSERT", "UPDATE", "DELETE"], "pause queues, and end that"),
+    grant(
+        Executions,
+        "drain_requests",
+        &["SELECT", "INSERT", "UPDATE", "DELETE"],
+        "ask workers to drain; DELETE: old requests",
+    ),
+    grant(Executions, "flow_pins", &["SELECT"], "doctor: pins that nobody needs"),
+    grant(Executions, "flow_versions", &["SELECT"], "doctor: contents that nobody needs"),
+];
+
 impl Purpose {
     /// The rights, table by table.
     pub fn grants(self) -> &'static [Grant] {
@@ -151,6 +247,7 @@ impl Purpose {
             Purpose::Client => &CLIENT,
             Purpose::Author => &AUTHOR,
             Purpose::Retention => &RETENTION,
+            Purpose::Operator => &OPERATOR,
         }
     }
 
@@ -160,6 +257,18 @@ impl Purpose {
             Purpose::Client => "enqueue executions, send messages and read results",
             Purpose::Author => "store flows",
             Purpose::Retention => "remove what ended long ago",
+            Purpose::Operator => "look after executions, queues and workers",
+        }
+    }
+
+    /// What `grants` is told for this purpose.
+    fn option(self) -> &'static str {
+        match self {
+            Purpose::Worker => "",
+            Purpose::Client => " --for client",
+            Purpose::Author => " --for author",
+            Purpose::Retention => " --for gc",
+            Purpose::Operator => " --for operator",
         }
     }
 }
@@ -237,22 +346,28 @@ SELECT needed.name, needed.privilege, has_table_privilege(to_regclass(needed.nam
   FROM unnest($1::text[], $2::text[]) AS needed(name, privilege)
  WHERE to_regclass(needed.name) IS NOT NULL";
 
-/// Make sure that the session's role has the rights on the tables that are there. Those that aren't are another matter.
+/// Make sure that the session's role has the rights that are asked for on the tables that are there. Those that aren't are
+/// another matter.
 ///
 /// # Errors
 /// [`Error::Rights`], with all that is missing.
 pub async fn check(
     client: &impl Statements,
-    purpose: Purpose,
+    asked: Asked,
     schema: &SchemaName,
     prefix: &Prefix,
     part: Part,
 ) -> Result<(), Error> {
     let mut missing = Vec::new();
-    let grants = || purpose.grants().iter().filter(|grant| grant.is_in(part));
+    let grants = asked.purpose.grants().iter().filter(|grant| grant.is_in(part));
     let each = |grant: &'static Grant| grant.privileges.iter().map(move |privilege| (grant, *privilege));
-    let (system, other): (Vec<_>, Vec<_>) =
-        grants().flat_map(each).partition(|(grant, _)| matches!(grant.room, System | Payload));
+    let (system, other): (Vec<_>, Vec<_>) = grants
+        .flat_map(each)
+        .filter(|(grant, privilege)| asked.includes(grant, privilege))
+        .partition(|(grant, _)| matches!(grant.room, System | Payload));
+    if system.is_empty() && other.is_empty() {
+        return Ok(()); // it has no business here
+    }
 
     let names: Vec<&str> = system.iter().map(|(grant, _)| grant.table).collect();
     let privileges: Vec<&str> = system.iter().map(|(_, privilege)| *privilege).collect();
@@ -273,7 +388,10 @@ pub async fn check(
     if row.try_get::<_, Option<&str>>(1)?.is_none() {
         missing.push(format!("USAGE on a schema of its search_path ({})", row.try_get::<_, &str>(2)?));
     }
-    if missing.is_empty() { Ok(()) } else { Err(Error::Rights { role: row.try_get(0)?, missing }) }
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Rights { role: row.try_get(0)?, missing, option: asked.purpose.option() }),
+    }
 }
 
 #[cfg(test)]

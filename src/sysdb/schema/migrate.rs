@@ -46,6 +46,22 @@ pub async fn ensure(client: &mut Client, schema: &SchemaName) -> Result<Ready, E
     .await
 }
 
+/// What the role lacks to make the schema where there is none, as people say it; `None` when it may.
+///
+/// # Errors
+/// Only those of the database.
+pub async fn lacking_to_make(client: &impl Statements, schema: &SchemaName) -> Result<Option<String>, Error> {
+    let sql =
+        "SELECT (SELECT has_schema_privilege(n.oid, 'CREATE') FROM pg_catalog.pg_namespace n WHERE n.nspname = $1),
+                      has_database_privilege(current_database(), 'CREATE'), current_database()::text";
+    let row = client.query_one(sql, &[&schema.name()]).await?;
+    Ok(match (row.try_get::<_, Option<bool>>(0)?, row.try_get::<_, bool>(1)?) {
+        (Some(true), _) | (None, true) => None,
+        (Some(false), _) => Some(format!("CREATE on schema {schema}")),
+        (None, false) => Some(format!("CREATE on database {}", row.try_get::<_, String>(2)?)),
+    })
+}
+
 /// What [`ensure`] would create on a schema in this state: the first line of each statement; empty when there is
 /// nothing to do.
 ///

@@ -22,5 +22,5 @@ pub use forward::{Advanced, Task, advance, plan_forward, recent_executors};
 pub(super) use inspect::columns_at;
 pub use inspect::{State, inspect};
 pub use low::Step;
-pub use migrate::{BASELINE_LEVEL, Ready, ensure, plan};
+pub use migrate::{BASELINE_LEVEL, Ready, ensure, lacking_to_make, plan};
 pub use name::{NameError, Prefix, SchemaName};

@@ -131,7 +131,7 @@ impl Executor {
             workflow: &claimed.name,
             queue: &claimed.queue,
             attempt: claimed.attempts,
-            waited: waited(claimed.created_at, claimed.owner.since),
+            waited: waited(claimed.due_at, claimed.owner.since),
             work: WORKED,
             traceparents: [given, claimed.traceparent.as_deref()],
         });

@@ -62,7 +62,7 @@ families! {
     QUEUE_AGE: Gauge "fireflow_queue_oldest_age_seconds"
         "Time since the oldest waiting execution was enqueued; 0 when none waits";
     QUEUE_WAIT: Histogram "fireflow_queue_wait_seconds"
-        "Time from enqueue to the first claim, of executions that this worker claimed";
+        "Time from enqueue, or from the end of a wanted delay, to the first claim, of executions that this worker claimed";
 
     QUEUE_PAUSED: Gauge "fireflow_queue_paused"
         "1 while an operator has paused the queue: nothing is claimed from it";

@@ -123,8 +123,10 @@ pub struct Claimed {
     pub attempts: i64,
     /// Absolute deadline, milliseconds since the epoch.
     pub deadline: Option<i64>,
-    /// When it was enqueued, milliseconds since the epoch.
+    /// When it was enqueued, milliseconds since the epoch. The client wrote it, and may have written anything.
     pub created_at: i64,
+    /// From when on it could be taken: since then, or since the delay's end that was asked for.
+    pub due_at: i64,
     /// The workflow that it is a fork of.
     pub forked_from: Option<String>,
     /// The trace that it is a part of, if its attributes say so.
@@ -180,7 +182,7 @@ impl SystemDatabase {
         metrics.claimed.add(claimed.len() as u64);
         for row in claimed.iter().filter(|row| row.attempts == 1) {
             // Both by the database's clock.
-            let waited = u64::try_from(row.owner.since.saturating_sub(row.created_at)).unwrap_or(0);
+            let waited = u64::try_from(row.owner.since.saturating_sub(row.due_at)).unwrap_or(0);
             metrics.wait.took(std::time::Duration::from_millis(waited));
         }
     }
@@ -337,6 +339,7 @@ fn read(row: &Row, queue: &str, token: &OwnerToken) -> Result<Claimed, tokio_pos
         attempts: row.try_get::<_, Option<i64>>("recovery_attempts")?.unwrap_or(1),
         deadline: row.try_get("workflow_deadline_epoch_ms")?,
         created_at: row.try_get("created_at")?,
+        due_at: row.try_get("due_at")?,
         forked_from: row.try_get("forked_from")?,
         traceparent: row.try_get("traceparent")?,
         has_history: row.try_get("has_history")?,

@@ -46,6 +46,7 @@ UPDATE {s}.workflow_status w
   FROM pick {join_inputs}
  WHERE w.workflow_uuid = pick.workflow_uuid
 RETURNING w.workflow_uuid, w.name, w.serialization, w.priority, w.created_at, w.queue_partition_key,
+          GREATEST(w.created_at, COALESCE(w.delay_until_epoch_ms, 0)) AS due_at,
           CASE WHEN octet_length({inputs}) <= $10::bigint THEN {inputs} END AS inputs,
           COALESCE(octet_length({inputs}), 0)::bigint AS inputs_size, {is_legacy} AS legacy,
           w.started_at_epoch_ms, w.recovery_attempts, w.workflow_deadline_epoch_ms, w.forked_from,

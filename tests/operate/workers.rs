@@ -92,6 +92,21 @@ async fn a_worker_that_is_asked_to_drain_ends_as_by_a_signal_and_the_others_go_o
 }
 
 #[tokio::test]
+async fn a_request_to_drain_outlives_the_lease_that_it_came_under() {
+    let (bench, _) = bench().await;
+    let mut worker = bench.worker("frail", &[("worker.lease", "5s")]).await;
+    // Asked in the moment in which its lease is gone: it hasn't looked under that one any more.
+    let lost = "WITH lost AS (UPDATE fireflow_workers w SET incarnation = gen_random_uuid(), expires_at = now() - interval '1 second'
+                               FROM fireflow_workers before WHERE w.id = 'frail' AND before.id = w.id
+                              RETURNING before.incarnation)
+                INSERT INTO fireflow_drain_requests (worker_id, incarnation, requested_by) SELECT 'frail', incarnation, 'tests' FROM lost";
+    assert_eq!(bench.client.execute(lost, &[]).await, 1);
+    worker.says("draining, as an operator asked through the database").await;
+    assert_eq!(worker.ended().await.code(), Some(0));
+    assert!(worker.log().matches("serving").count() >= 2, "it had another life: {}", worker.log());
+}
+
+#[tokio::test]
 async fn all_are_drained_at_once_only_when_somebody_is_sure() {
     let (bench, url) = bench().await;
     let mut workers = [bench.worker("one", &[]).await, bench.worker("two", &[]).await];

@@ -1,9 +1,11 @@
 //! `executions …`: what an operator asks about executions, and does with them.
 
 mod cancel;
+mod destination;
 mod filter;
 mod fork;
 mod list;
+mod parts;
 mod report;
 mod resume;
 mod retry;

@@ -98,7 +98,7 @@ SELECT 'x' || n, CASE WHEN n <= 12000 THEN 'ENQUEUED' WHEN n <= 16000 THEN 'DELA
     explain(&bench).await;
     let before = log().len();
     let url = bench.database.url();
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 17] = [
         &["executions", "list"],
         &["executions", "list", "--status", "failed,running"],
         &["executions", "list", "--status", "queued", "--queue", QUEUE],
@@ -111,7 +111,8 @@ SELECT 'x' || n, CASE WHEN n <= 12000 THEN 'ENQUEUED' WHEN n <= 16000 THEN 'DELA
         &["executions", "resume", "o1001", "o1002"],
         &["executions", "fork", "o1000", "--from-step", "0"],
         &["executions", "retry", "o2000", "o3000"],
-        &["executions", "resume", "--tree", "o1001"],
+        &["executions", "cancel", "--tree", "o4001"],
+        &["executions", "resume", "--tree", "o4001"],
         &["executions", "list", "--status", "delayed", "--queue", QUEUE],
         &["queue", "show", QUEUE],
         &["workers"],

@@ -16,7 +16,9 @@ use crate::{
 /// What can be cancelled. DBOS cancels what is parked as well, when it is named.
 const STATES: [Status; 3] = Status::ACTIVE;
 
-/// Cancel executions, as DBOS's clients do. One that runs is stopped within about a second, and nothing more of it is
+/// Cancel executions; what runs is stopped.
+///
+/// As DBOS's clients do. One that runs is stopped within about a second, and nothing more of it is
 /// recorded; `resume` lets it go on from its recorded steps.
 ///
 /// With --all, what is in another state than the asked ones by the time that it comes to it is left alone. Exit code 1 when one of

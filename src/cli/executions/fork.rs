@@ -16,8 +16,9 @@ use crate::{
     },
 };
 
-/// Make a new execution of the same task that begins with another one's first steps, as DBOS's clients do. The other one stays
-/// as it is, whatever its state.
+/// Make a new execution that begins with another one's first steps.
+///
+/// Of the same task, as DBOS's clients do. The other one stays as it is, whatever its state.
 ///
 /// Steps are counted from 0, and `executions show` numbers them: with --from-step 2, steps 0 and 1 are taken along, and the fork
 /// does the rest. Without --to-queue it goes to DBOS's internal queue, which every worker serves. JSON: {id, forked_from, from_step, steps}.

@@ -17,7 +17,9 @@ use crate::{
 /// What goes on only when somebody says so.
 const STATES: [Status; 2] = [Status::Cancelled, Status::Parked];
 
-/// Put executions back on a queue with their recorded steps, as DBOS's clients do: what was cancelled or parked goes on. Its
+/// Put cancelled or parked executions back on a queue, with their recorded steps.
+///
+/// As DBOS's clients do: what was cancelled or parked goes on. Its
 /// attempts, its deadline and its account of crashes begin anew. All of them go on at the same moment, parents and children.
 ///
 /// Without --to-queue they go to DBOS's internal queue, which every worker serves whatever the limits and pauses of its own queues.

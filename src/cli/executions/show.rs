@@ -28,7 +28,9 @@ const RESULT: usize = 4000;
 /// An event is a line of this width.
 const EVENT: usize = 160;
 
-/// Show one execution in all its parts: its rows, its steps with their times, its children, its outcome, and the end of its
+/// Show one execution in all its parts.
+///
+/// Its rows, its steps with their times, its children, its outcome, and the end of its
 /// event stream.
 ///
 /// JSON: the keys of `executions list`, and {result, result_bytes, workflow, execution, steps: [{step, name, started_at, completed_at, duration_ms,

@@ -24,10 +24,10 @@ const FULL: usize = 1000;
 /// A line for people is no wider.
 const WIDTH: usize = 240;
 
-/// Follow one execution's events until it has ended; or, without an id, what comes, begins and ends on the queues.
+/// Follow one execution's events to its end, or what happens on the queues.
 ///
 /// The exit code tells how the execution ended: 0 completed, 1 failed, 3 cancelled, 4 parked. With --json each event is a line as
-/// it is stored, and the last line is {id, status, state, result, error}. Without an id it goes on until it is interrupted, and the
+/// it is stored, and the last line is {id, status, state, result, error}. Without an id it tells what comes, begins and ends, until it is interrupted, and the
 /// lines are {at, happened, id, flow, queue, worker, status, state, duration_ms, error}; `happened` is created, started or ended.
 #[derive(Debug, Args)]
 pub struct Tail {

@@ -21,7 +21,9 @@ use crate::{
 /// Pause between looks at what still runs.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Let no worker claim from a queue, until `queue resume`: those that run notice within about a second, those that start later
+/// Let no worker claim from a queue; what runs goes on.
+///
+/// Until `queue resume`: workers that run notice within about a second, those that start later
 /// see it before their first claim. What runs goes on, and so do children of it on other queues; what was resumed or forked
 /// onto DBOS's internal queue is not held.
 ///
@@ -105,7 +107,9 @@ impl Pause {
     }
 }
 
-/// Let workers claim from a paused queue again. Its registered concurrency is again what it was before the pause, unless
+/// Let workers claim from a paused queue again.
+///
+/// Its registered concurrency is again what it was before the pause, unless
 /// somebody has changed it since. Exit code 1 when it wasn't paused. JSON: {queue, paused, was_paused, concurrency, restored}.
 #[derive(Debug, Args)]
 pub struct Resume {

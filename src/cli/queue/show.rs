@@ -24,7 +24,9 @@ use crate::{
 /// Counts are bounded by this in the database.
 const BOUND: i64 = 100_000;
 
-/// Show what stands on queues: by default all of the application.
+/// Show what stands on queues, their limits and their pace.
+///
+/// By default all queues of the application.
 ///
 /// JSON: [{name, paused: {since, by, reason, concurrency_before} or null, stopped, queued, delayed, running, oldest_at, oldest_age_ms,
 /// started_last_minute, ended_last_minute, at_least, workers: {id: running}, limits: {registered, configured, in_force}, partition_count,

@@ -2,7 +2,7 @@
 //! do them, queues and their pauses, workers and their drains.
 //!
 //! Nothing here needs a lease, and nothing of it is on the way of an execution. Each statement reads a bounded number of
-//! rows by an index, whatever the tables hold.
+//! rows by an index, whatever the tables hold; only rows of the same millisecond are put in order together, however many they are.
 
 mod again;
 mod control;

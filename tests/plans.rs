@@ -88,7 +88,7 @@ SELECT 'o' || n, CASE n % 1000 WHEN 0 THEN 'ERROR' WHEN 1 THEN 'PENDING' WHEN 2 
     let others = "
 INSERT INTO dbos.workflow_status (workflow_uuid, status, name, queue_name, created_at, updated_at)
 SELECT 'x' || n, CASE WHEN n <= 12000 THEN 'ENQUEUED' WHEN n <= 16000 THEN 'DELAYED' ELSE 'CANCELLED' END, 'work',
-       CASE WHEN n <= 16000 THEN 'others' END, n / 40, 500 FROM generate_series(1, 20000) n";
+       CASE WHEN n <= 16000 THEN 'others' END, n - 20000, 500 FROM generate_series(1, 20000) n";
     sql.execute(others, &[]).await.unwrap();
     let flows = "INSERT INTO fireflow_executions (id, flow_id, owner_id) SELECT 'o' || n, 'flow-' || n % 1000, 'o' FROM generate_series(1, 30000) n";
     sql.execute(flows, &[]).await.unwrap();

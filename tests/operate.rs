@@ -9,5 +9,7 @@ mod executions;
 #[path = "operate/queue.rs"]
 mod queue;
 mod support;
+#[path = "operate/trees.rs"]
+mod trees;
 #[path = "operate/workers.rs"]
 mod workers;

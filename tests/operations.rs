@@ -243,11 +243,15 @@ async fn the_commands_of_the_guide_do_what_it_shows() {
 async fn the_commands_of_its_pages_do_what_they_show() {
     let folder = tempfile::tempdir().unwrap();
     let server = server(&folder).await;
+    let mut played = BTreeMap::new();
     for (number, page) in pages().iter().enumerate() {
         if steps(&read(page)).iter().any(|step| matches!(step, Step::Command { command, .. } if is_run(command))) {
-            play(page, &server, &format!("page_{number}"), true).await;
+            let count = play(page, &server, &format!("page_{number}"), true).await;
+            played.insert(page.file_name().unwrap().to_str().unwrap().to_owned(), count);
         }
     }
+    let executions = played.get("executions.md").copied().unwrap_or(0);
+    assert!(executions >= 10, "{executions} commands of executions.md were run: {played:?}");
 }
 
 /// Words in backticks of the first column of the table under this head.

@@ -84,6 +84,12 @@ SELECT 'o' || n, CASE n % 1000 WHEN 0 THEN 'ERROR' WHEN 1 THEN 'PENDING' WHEN 2 
        1000 + n, CASE WHEN n % 1000 NOT IN (1, 2, 3) THEN 2000 + n END, CASE n % 1000 WHEN 2 THEN 'p' || n % 7 END
   FROM generate_series(1, 30000) n";
     sql.execute(fill, &[&QUEUE]).await.unwrap();
+    // More of what waits, and of what is on no queue, than a look takes.
+    let others = "
+INSERT INTO dbos.workflow_status (workflow_uuid, status, name, queue_name, created_at, updated_at)
+SELECT 'x' || n, CASE WHEN n <= 12000 THEN 'ENQUEUED' WHEN n <= 16000 THEN 'DELAYED' ELSE 'CANCELLED' END, 'work',
+       CASE WHEN n <= 16000 THEN 'others' END, n - 20000, 500 FROM generate_series(1, 20000) n";
+    sql.execute(others, &[]).await.unwrap();
     let flows = "INSERT INTO fireflow_executions (id, flow_id, owner_id) SELECT 'o' || n, 'flow-' || n % 1000, 'o' FROM generate_series(1, 30000) n";
     sql.execute(flows, &[]).await.unwrap();
     for table in ["dbos.workflow_status", "fireflow_executions"] {
@@ -92,7 +98,7 @@ SELECT 'o' || n, CASE n % 1000 WHEN 0 THEN 'ERROR' WHEN 1 THEN 'PENDING' WHEN 2 
     explain(&bench).await;
     let before = log().len();
     let url = bench.database.url();
-    let commands: [&[&str]; 13] = [
+    let commands: [&[&str]; 17] = [
         &["executions", "list"],
         &["executions", "list", "--status", "failed,running"],
         &["executions", "list", "--status", "queued", "--queue", QUEUE],
@@ -104,6 +110,10 @@ SELECT 'o' || n, CASE n % 1000 WHEN 0 THEN 'ERROR' WHEN 1 THEN 'PENDING' WHEN 2 
         &["executions", "cancel", "o1001", "o1002"],
         &["executions", "resume", "o1001", "o1002"],
         &["executions", "fork", "o1000", "--from-step", "0"],
+        &["executions", "retry", "o2000", "o3000"],
+        &["executions", "cancel", "--tree", "o4001"],
+        &["executions", "resume", "--tree", "o4001"],
+        &["executions", "list", "--status", "delayed", "--queue", QUEUE],
         &["queue", "show", QUEUE],
         &["workers"],
     ];

@@ -6,6 +6,9 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::output::{self, Tone};
 
+/// A thousand years.
+const LONGEST: Duration = Duration::from_secs(1000 * 31_557_600);
+
 /// A cell of a table: one line, without control characters.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cell {
@@ -145,6 +148,15 @@ pub(super) fn time(text: &str) -> Result<i64, String> {
     })
 }
 
+/// A stretch of time with which one can reckon: longer than nothing, and at most a thousand years.
+pub(super) fn span(text: &str) -> Result<Duration, String> {
+    let span = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if span < Duration::from_millis(1) || span > LONGEST {
+        return Err("expected a duration from 1ms to 1000years".into());
+    }
+    Ok(span)
+}
+
 fn before_now(ago: Duration) -> i64 {
     let ago = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
     jiff::Timestamp::now().as_millisecond().saturating_sub(ago)
@@ -184,5 +196,14 @@ mod tests {
         let hour = jiff::Timestamp::now().as_millisecond() - time("1h").unwrap();
         assert!((3_600_000..3_601_000).contains(&hour), "{hour}");
         assert!(time("yesterday").unwrap_err().contains("2026-11-26"));
+    }
+
+    #[test]
+    fn a_stretch_of_time_can_be_reckoned_with() {
+        assert_eq!(span("90s"), Ok(Duration::from_secs(90)));
+        assert!(tokio::time::Instant::now().checked_add(span("1000years").unwrap()).is_some());
+        for wrong in ["0s", "0ms", "1001years", "500000000000years", "soon"] {
+            assert!(span(wrong).is_err(), "{wrong}");
+        }
     }
 }

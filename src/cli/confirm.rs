@@ -16,7 +16,7 @@ pub(super) fn confirm(what: &str, yes: bool) -> anyhow::Result<bool> {
     if !stdin.is_terminal() || !stderr.is_terminal() {
         bail!("{what}? There is no terminal to ask on; --yes does it without asking");
     }
-    let _ = write!(stderr, "{what}? [y/N] ");
+    let _ = write!(stderr, "{}? [y/N] ", super::output::shown(what, true));
     let _ = stderr.flush();
     let mut answer = String::new();
     stdin.lock().read_line(&mut answer)?;

@@ -8,10 +8,12 @@ use serde_json::json;
 use super::{
     Global,
     access::{Access, whoami},
+    cells,
     confirm::confirm,
     exit, output,
+    trouble::Trouble,
 };
-use crate::sysdb::operator::{Drain as Asked, WorkerState};
+use crate::sysdb::operator::{Drain as Asked, OperatorError, WorkerState};
 
 /// Pause between looks at who drains.
 const LOOK: Duration = Duration::from_millis(250);
@@ -45,7 +47,7 @@ pub struct Drain {
     #[arg(long)]
     wait: bool,
     /// Longest wait; they go on draining after it
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = cells::span)]
     wait_timeout: Duration,
     /// Write JSON
     #[arg(long)]
@@ -95,11 +97,13 @@ impl Drain {
         }
         let mut ends = vec![End::Waiting; asked.len()];
         if self.wait {
-            let until = tokio::time::Instant::now() + self.wait_timeout;
+            let until = tokio::time::Instant::now() + self.wait_timeout; // a thousand years at most
+            let mut trouble = Trouble::default();
             while ends.contains(&End::Waiting) && tokio::time::Instant::now() < until {
                 tokio::time::sleep(LOOK).await;
                 for (one, end) in asked.iter().zip(&mut ends).filter(|(_, end)| **end == End::Waiting) {
-                    *end = look(&access, one).await?;
+                    let Some(now) = trouble.or(look(&access, one).await)? else { continue };
+                    *end = now;
                     if !self.json && *end != End::Waiting {
                         tell(one, *end);
                     }
@@ -125,7 +129,7 @@ impl Drain {
     }
 }
 
-async fn look(access: &Access, one: &Asked) -> anyhow::Result<End> {
+async fn look(access: &Access, one: &Asked) -> Result<End, OperatorError> {
     Ok(match access.operator.life(one).await? {
         None => End::Replaced,
         Some(WorkerState::Stopped) => End::Stopped,

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::{Map, Value as Json, json};
 
-use super::{Global, exit, flow, output};
+use super::{Global, cells, exit, flow, output};
 use crate::{
     config::{Settings, Start},
     execution::{FlowsError, StoredFlow},
@@ -33,7 +33,7 @@ pub struct Enqueue {
     #[arg(long)]
     wait: bool,
     /// Longest wait; the execution goes on after it
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = cells::span)]
     wait_timeout: Duration,
     /// Write JSON
     #[arg(long)]

@@ -6,15 +6,19 @@ use std::{
     time::Duration,
 };
 
+use super::output;
 use crate::{
     admin,
     config::ConfigError,
     postgres,
+    sysdb::{SysdbError, operator::OperatorError},
     worker::{ConnectError, LeaseError, StartError, Stuck},
 };
 
 /// Refused, or failed.
 pub(super) const FAILURE: u8 = 1;
+/// Wrong usage.
+const USAGE: u8 = 2;
 /// `executions tail`: the execution was cancelled.
 pub(super) const CANCELLED: u8 = 3;
 /// `executions tail`: the execution was parked.
@@ -43,6 +47,16 @@ pub(super) fn stuck(stuck: &Stuck) {
     std::process::exit(STUCK);
 }
 
+/// Arguments that don't go together, or mean nothing here: what only shows after they were read.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// Wrong usage.
+pub(super) fn usage(text: impl Into<String>) -> anyhow::Error {
+    Usage(text.into()).into()
+}
+
 /// Show an error on stderr, and give its exit code.
 pub(super) fn report(error: &anyhow::Error) -> ExitCode {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -55,7 +69,7 @@ pub(super) fn report(error: &anyhow::Error) -> ExitCode {
 
 /// The last word of a command, when there may be no log. Nor may there be a stderr, and then it is said to nobody.
 fn eprint_line(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", output::shown(line, std::io::stderr().is_terminal()));
 }
 
 /// The error and what caused it, without saying anything twice.
@@ -75,6 +89,17 @@ fn code(error: &anyhow::Error) -> u8 {
         if cause.is::<ConfigError>() {
             return CONFIGURATION;
         }
+        if cause.is::<Usage>() {
+            return USAGE;
+        }
+        // A transparent error is not in the chain itself.
+        let database = match cause.downcast_ref::<OperatorError>() {
+            Some(OperatorError::Database(error)) => Some(error),
+            _ => cause.downcast_ref::<SysdbError>(),
+        };
+        if database.is_some_and(|error| error.is_away() && !error.is_read_only()) {
+            return UNAVAILABLE;
+        }
         let connect = |configuration| if configuration { CONFIGURATION } else { UNAVAILABLE };
         if let Some(error) = cause.downcast_ref::<postgres::Error>() {
             return connect(error.is_configuration());
@@ -93,4 +118,18 @@ fn code(error: &anyhow::Error) -> u8 {
         }
     }
     FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_tells_whether_the_database_or_the_user_was_at_fault() {
+        let away = || SysdbError::Pool(deadpool_postgres::PoolError::Closed);
+        assert_eq!(code(&away().into()), UNAVAILABLE);
+        assert_eq!(code(&anyhow::Error::from(OperatorError::from(away())).context("5 were done")), UNAVAILABLE);
+        assert_eq!(code(&OperatorError::NoWorker("w".into()).into()), FAILURE);
+        assert_eq!(code(&usage("filters need --all")), USAGE);
+    }
 }

@@ -27,6 +27,7 @@ mod output;
 mod queue;
 mod reload;
 mod run;
+mod trouble;
 mod watch;
 mod workers;
 

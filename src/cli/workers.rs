@@ -23,7 +23,9 @@ use crate::{
 /// claimed executions.
 ///
 /// What runs and waits is counted in the database. JSON: [{id, state, alive, incarnation, host, pid, version, application_version, queues,
-/// since, renewed_at, expires_at, expires_in_ms, drain_asked_at, running, waiting}]; `state` is running, draining, stopped, expired or unregistered.
+/// since, renewed_at, expires_at, expires_in_ms, drain_asked_at, running, waiting, at_least}]; `state` is running, draining, stopped,
+/// expired or unregistered. The 20,000 oldest claimed executions are looked at; where there are more, a worker may have more than is
+/// shown, and `at_least` is true.
 #[derive(Debug, Args)]
 pub struct Workers {
     /// Only those that live
@@ -80,6 +82,7 @@ fn table(workers: &[WorkerRow], now: i64) -> String {
             WorkerState::Expired => Some(Tone::Bad),
             WorkerState::Stopped => None,
         };
+        let held = |count: i64| Cell::from(format!("{count}{}", if worker.at_least { "+" } else { "" }));
         let ago = |then: Option<i64>| Cell::or_dash(then.map(|then| cells::relative(now, then)), 16);
         vec![
             Cell::new(&worker.id, 40),
@@ -87,8 +90,8 @@ fn table(workers: &[WorkerRow], now: i64) -> String {
             ago(worker.since),
             ago(worker.renewed_at),
             ago(worker.expires_at),
-            Cell::from(worker.running),
-            Cell::from(worker.waiting),
+            held(worker.running),
+            held(worker.waiting),
             Cell::or_dash(worker.version.as_deref(), 16),
             Cell::or_dash(worker.host.as_deref(), 32),
             Cell::or_dash(worker.queues.as_deref(), 60),
@@ -117,6 +120,7 @@ fn as_json(worker: &WorkerRow, now: i64) -> Json {
         "drain_asked_at": worker.drain_asked_at.map(cells::iso),
         "running": worker.running,
         "waiting": worker.waiting,
+        "at_least": worker.at_least,
     })
 }
 
@@ -140,6 +144,7 @@ mod tests {
             drain_asked_at: None,
             running: 3,
             waiting: 1,
+            at_least: false,
         }
     }
 
@@ -147,6 +152,7 @@ mod tests {
     fn workers_for_people_and_scripts() {
         let dead = WorkerRow { expires_at: Some(1_700_007_000_000), ..worker("worker-2", WorkerState::Expired) };
         let foreign = WorkerRow {
+            at_least: true,
             host: None,
             version: None,
             queues: None,
@@ -161,7 +167,7 @@ mod tests {
 WORKER    STATE         SINCE   RENEWED  LEASE ENDS  RUNNING  WAITING  VERSION  HOST    QUEUES
 worker-1  running       2h ago  2s ago   in 28s      3        1        0.1.0    host-1  fireflow-executions
 worker-2  expired       2h ago  2s ago   3m ago      3        1        0.1.0    host-1  fireflow-executions
-local     unregistered  -       -        -           3        0        -        -       -
+local     unregistered  -       -        -           3+       0+       -        -       -
 ";
         assert_eq!(table(&workers, 1_700_007_200_000), expected);
         let shown = as_json(&workers[0], 1_700_007_200_000);

@@ -2,8 +2,11 @@
 
 use super::WORKED;
 
+/// Names of the steps that tell where it was.
+pub const MARKS: [&str; 5] = [WORKED, "DBOS.recv", "updateToFailed", "updateToStopped", "updateToCompleted"];
+
 /// The first step to forget, so that a failed execution does again what failed; `i32::MAX` where nothing has to be forgotten. Each
-/// step is its number, its name, whether it has a result, and whether it failed.
+/// step is its number, its name, whether it has a result, and whether it failed; only those named in [`MARKS`] matter.
 pub fn step_at_fault(steps: &[(i32, String, bool, bool)]) -> i32 {
     let find = |fits: &dyn Fn(&str, bool, bool) -> bool| {
         steps.iter().find(|(_, name, output, error)| fits(name, *output, *error)).map(|(number, ..)| *number)

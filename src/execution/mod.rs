@@ -19,7 +19,7 @@ mod versions;
 pub use commands::Command;
 pub use executor::{Executor, Limits, START_TOPIC, WORKED};
 pub use failure::Failed;
-pub use fault::step_at_fault;
+pub use fault::{MARKS, step_at_fault};
 pub use flows::{FlowRow, FlowStore, FlowSummary, FlowsError, StoredFlow};
 pub use store::{ExecutionRow, ExecutionStore};
 pub use task::{Task, TaskError};

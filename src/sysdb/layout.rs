@@ -109,7 +109,7 @@ const PARTS: [Part; 29] = [
     part!("fork_inputs", Payload: "NULL" else "inputs"),
     part!("store_fork_inputs", Payload:
         ", stored AS (INSERT INTO {s}.workflow_input (workflow_uuid, inputs) SELECT $2, all_inputs FROM source)" else ""),
-    part!("consumed_from", Consumer: "consumed_by_function_id >= $2 OR" else ""),
+    part!("consumed_from", Consumer: "consumed_by_function_id >= cut.step OR" else ""),
     part!("consumer", Consumer: ", consumed_by_function_id = want.function_id" else ""),
     // The token of who made the row: before it had a column of its own, it stood where the owner's does since.
     part!("creator", Creator: "creator_xid" else "owner_xid"),

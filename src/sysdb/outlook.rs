@@ -1,6 +1,8 @@
 //! One look at all that may concern a worker: whether there is anything to claim, under which limits, what is due, and where
 //! the schema stands. One statement, so that an idle worker costs next to nothing.
 
+use uuid::Uuid;
+
 use super::{ClaimScope, QueueLimits, SysdbError, SystemDatabase, claim, notify::ENQUEUED, queues};
 use crate::postgres::Statements;
 
@@ -19,7 +21,7 @@ pub struct Outlook {
     pub announced: bool,
     /// The schema isn't at the level that statements are composed for.
     pub moved: bool,
-    /// An operator asked this life of the worker to drain.
+    /// An operator asked this process to drain.
     pub drain: Option<Asked>,
 }
 
@@ -46,7 +48,7 @@ pub struct QueueOutlook {
 /// A queue that another application has registered is none of ours: names are unique over all of them. Whether there are rows
 /// to claim is not asked by EXISTS, which the planner may answer by reading the backlogs of all queues.
 ///
-/// $1 queues, $2 and $5 application, $3 schema, $4 and $6 to $8 as in claims; $9 executor.
+/// $1 queues, $2 and $5 application, $3 schema, $4 and $6 to $8 as in claims; $9 executor, $10 its lives.
 const OUTLOOK: &str = "
 WITH {latest}
 SELECT (SELECT TRUE FROM {s}.workflow_status WHERE {ours} LIMIT 1) IS NOT NULL AS queued,
@@ -72,22 +74,23 @@ SELECT (SELECT TRUE FROM {s}.workflow_status WHERE {ours} LIMIT 1) IS NOT NULL A
                  FROM {s}.queues WHERE name = wanted.queue AND {queue_is_ours}) r ON TRUE) asked
  ORDER BY asked.place";
 
-/// What operators asked for. A request to drain is for the life that has the lease: ours, as long as this is sent. $9 the worker.
+/// What operators asked for. A request to drain is for a process, by the life that it had: a life that ended before it saw the request
+/// leaves it to the next one. $9 the worker, $10 the lives of this process.
 const ORDERS: &str = "
        (SELECT TRUE FROM {pauses} p WHERE p.queue_name = asked.queue LIMIT 1) IS NOT NULL AS paused,
        (SELECT ARRAY[d.at_once::text, d.requested_by]
-          FROM {drains} d JOIN {workers} k ON k.id = d.worker_id AND k.incarnation = d.incarnation
-         WHERE d.worker_id = $9) AS drain";
+          FROM {drains} d WHERE d.worker_id = $9 AND d.incarnation = ANY($10)) AS drain";
 
 /// Where there are no tables beside the schema.
-const NO_ORDERS: &str = "FALSE AS paused, CASE WHEN $9::text IS NULL THEN ARRAY['', ''] END AS drain";
+const NO_ORDERS: &str =
+    "FALSE AS paused, CASE WHEN $9::text IS NULL AND $10::uuid[] IS NULL THEN ARRAY['', ''] END AS drain";
 
 impl SystemDatabase {
-    /// Look at these queues, for a worker with this scope.
+    /// Look at these queues, for a worker with this scope whose process has had these lives.
     ///
     /// # Errors
     /// Only those of the database.
-    pub async fn outlook(&self, scope: &ClaimScope, queues: &[String]) -> Result<Outlook, SysdbError> {
+    pub async fn outlook(&self, scope: &ClaimScope, queues: &[String], lives: &[Uuid]) -> Result<Outlook, SysdbError> {
         let client = self.client().await?;
         let known = self.standing.get().map(|standing| standing.level);
         let orders = match &scope.accounts {
@@ -110,6 +113,7 @@ impl SystemDatabase {
                     &scope.class,
                     &scope.formats,
                     &scope.executor,
+                    &lives,
                 ],
             )
             .await?;

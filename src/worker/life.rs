@@ -102,7 +102,7 @@ impl Life<'_> {
             () = shutdown.draining() => Ok(false),
         };
         if let Ok(true) = recovered {
-            Box::pin(self.work(&keeper, running)).await;
+            Box::pin(self.work(&keeper, running, before)).await;
         }
         status.monitor().holds(None);
         keeper.stop().await;
@@ -120,7 +120,7 @@ impl Life<'_> {
     }
 
     /// Dispatch and execute until the shutdown or the loss of the lease; then end everything that was started here.
-    async fn work(&self, keeper: &Keeper, running: Running) {
+    async fn work(&self, keeper: &Keeper, running: Running, before: &[uuid::Uuid]) {
         let &Life { settings, live, database, me, suspects, status, shutdown, .. } = self;
         // All of this life's statements end with its lease, whatever its tasks are doing.
         let sysdb = database.sysdb.fenced(keeper.fence());
@@ -203,6 +203,7 @@ impl Life<'_> {
         let lookout = Lookout {
             sysdb: sysdb.clone(),
             scope: scope(settings, database, me, Suspicion::Ignored),
+            lives: before.iter().copied().chain([me.incarnation]).collect(),
             lanes,
             announcements,
             status: status.clone(),

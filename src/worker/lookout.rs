@@ -79,6 +79,8 @@ pub(super) struct Lane {
 pub(super) struct Lookout {
     pub sysdb: SystemDatabase,
     pub scope: ClaimScope,
+    /// Lives of this process, this one and those before it.
+    pub lives: Vec<uuid::Uuid>,
     /// The first one also serves the internal queue.
     pub lanes: Vec<Lane>,
     pub announcements: broadcast::Receiver<Event>,
@@ -166,12 +168,12 @@ impl Lookout {
     async fn look(&mut self, names: &[String]) -> Result<bool, SysdbError> {
         let patience = database_patience(&self.live.settings());
         let ask = async || {
-            match self.sysdb.outlook(&self.scope, names).await {
+            match self.sysdb.outlook(&self.scope, names, &self.lives).await {
                 Ok(outlook) => Ok(outlook),
                 // Perhaps it was composed for another level.
                 Err(error) if !error.is_away() && self.sysdb.look_again().await? => {
                     tracing::debug!(%error, "the schema has changed");
-                    self.sysdb.outlook(&self.scope, names).await
+                    self.sysdb.outlook(&self.scope, names, &self.lives).await
                 }
                 Err(error) => Err(error),
             }

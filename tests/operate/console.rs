@@ -58,6 +58,14 @@ pub async fn refused(url: &str, arguments: &[&str], text: &str) -> Ended {
     ended
 }
 
+/// The command is used in a wrong way, as this text says.
+pub async fn misused(url: &str, arguments: &[&str], text: &str) -> Ended {
+    let ended = run(url, arguments).await;
+    assert_eq!(ended.code, 2, "{arguments:?}: {ended:?}");
+    assert!(ended.err.contains(text), "{arguments:?}: {ended:?}");
+    ended
+}
+
 /// A command that goes on, whose lines are read one by one.
 pub struct Follower {
     child: Child,

@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::{
-    console::{Follower, done, refused, run, run_with},
+    console::{Follower, done, misused, refused, run, run_with},
     support::{
         bench::Bench,
         client::QUEUE,
@@ -158,12 +158,26 @@ async fn a_parked_execution_is_retried_and_nothing_is_held_against_it() {
         "{shown}"
     );
     let retried = done(&url, &["executions", "retry", "guilty"]).await.out;
-    assert_eq!(retried, format!("guilty  runs again from its recorded steps, on queue {QUEUE}\n"));
+    // Its row names no queue any more.
+    assert_eq!(retried, "guilty  runs again from its recorded steps, on queue _dbos_internal_queue\n");
+    // One that failed without a step that tells why runs again as well; its version is nobody's.
+    bench.client.enqueue("bare", "echo", json!({"text": "on"})).await;
+    let fail = "UPDATE dbos.workflow_status SET status = 'ERROR', application_version = '9.9', completed_at = 1 WHERE workflow_uuid = 'bare'";
+    assert_eq!(bench.client.execute(fail, &[]).await, 1);
+    let retried = done(&url, &["executions", "retry", "bare"]).await;
+    assert_eq!(retried.out, format!("bare  runs again from its recorded steps, on queue {QUEUE}\n"));
+    assert!(
+        retried.err.contains("1 of them ask for application version \"9.9\", which no live worker has"),
+        "{retried:?}"
+    );
+    let current = "UPDATE dbos.workflow_status SET application_version = NULL WHERE workflow_uuid = 'bare' AND status = 'ENQUEUED'";
+    assert_eq!(bench.client.execute(current, &[]).await, 1);
     let crashes = "SELECT count(*) FROM fireflow_crashes";
     assert!(bench.client.comes_true(crashes, &[], 0).await);
     let _worker = bench.worker("forgiving", &[]).await;
     let row = bench.client.until("guilty", "SUCCESS").await;
     assert_eq!(row.attempts, 1, "attempts begin anew");
+    bench.client.until("bare", "SUCCESS").await;
 }
 
 #[tokio::test]
@@ -188,7 +202,19 @@ async fn a_fork_does_the_rest_of_another_ones_steps() {
     }
     refused(&url, &["executions", "fork", "source", "--from-step", "99"], "--from-step can be 0 to ").await;
     refused(&url, &["executions", "fork", "nothing", "--from-step", "0"], "there is no execution \"nothing\"").await;
-    assert_eq!(run(&url, &["executions", "fork", "source", "--from-step", "-1"]).await.code, 2);
+    for wrong in [
+        ["--from-step", "-1"],
+        ["--id", ""],
+        ["--timeout", "0s"],
+        ["--timeout", "500000000000years"],
+        ["--to-queue", ""],
+    ] {
+        misused(&url, &[&["executions", "fork", "source", "--from-step", "0"], &wrong[..]].concat(), wrong[0]).await;
+    }
+    // The last recorded step is far beyond those that are shown.
+    let far = "INSERT INTO dbos.operation_outputs (workflow_uuid, function_id, function_name, output) VALUES ('source', 12000, 'far', '1')";
+    bench.client.execute(far, &[]).await;
+    done(&url, &["executions", "fork", "source", "--from-step", "12001", "--to-queue", "nowhere", "--force"]).await;
 }
 
 #[tokio::test]
@@ -231,6 +257,35 @@ async fn tail_follows_to_the_end_and_its_exit_code_says_which() {
     bench.client.execute(park, &[]).await;
     assert_eq!(run(&url, &["executions", "tail", "stopped"]).await.code, 4);
     refused(&url, &["executions", "tail", "nothing"], "there is no execution \"nothing\"").await;
+}
+
+#[tokio::test]
+async fn tail_hears_a_quiet_queue_beside_a_busy_one() {
+    let (bench, url) = bench().await;
+    bench.client.enqueue("long", "echo", json!({})).await; // it was there before
+    let mut own = Follower::start(&url, &["executions", "tail", "--json", "--queue", QUEUE]);
+    for herald in 0.. {
+        bench.client.enqueue(&format!("herald-{herald}"), "echo", json!({})).await;
+        if tokio::time::timeout(std::time::Duration::from_secs(1), own.line()).await.is_ok() {
+            break;
+        }
+    }
+    // More than a look takes, of the same millisecond, ended as well; and of another application on our queue.
+    let busy = "INSERT INTO dbos.workflow_status (workflow_uuid, status, name, queue_name, application_name, created_at, completed_at)
+                SELECT 'busy-' || n, CASE WHEN n % 2 = 0 THEN 'CANCELLED' ELSE 'SUCCESS' END, 'work',
+                       CASE n % 4 WHEN 1 THEN 'busy' WHEN 3 THEN $1 END, CASE WHEN n % 4 = 3 THEN 'another' END, t, t
+                  FROM generate_series(1, 2500) n, (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS t) now";
+    bench.client.execute(busy, &[&QUEUE]).await;
+    for id in ["quiet", "later"] {
+        bench.client.enqueue(id, "echo", json!({})).await;
+        own.until(|news| news["id"] == id && news["happened"] == "created").await;
+    }
+    // Who is on no queue any more is told if it was seen on ours, and nobody else.
+    for id in ["long", "quiet"] {
+        done(&url, &["executions", "cancel", id]).await;
+        let ended = own.until(|news| news["happened"] == "ended").await;
+        assert_eq!((&ended["id"], &ended["state"]), (&json!(id), &json!("cancelled")));
+    }
 }
 
 /// Rows of many kinds, without a worker: n from 1 to 1200, newest last.
@@ -285,6 +340,11 @@ async fn lists_are_whole_and_in_order_page_by_page_and_by_every_filter() {
     assert!(text.err.contains("there are more: --after m1198"), "{text:?}");
     let nothing = done(&url, &["executions", "list", "--queue", "none"]).await;
     assert_eq!((nothing.out.as_str(), nothing.err.as_str()), ("", "no executions fit\n"));
+    let mut empty = Follower::start(&url, &["executions", "list", "--queue", "none", "--watch=200ms"]);
+    for _ in 0..2 {
+        assert!(empty.line().await.starts_with("ID  FLOW  STATUS"), "also where there is nothing");
+        assert_eq!(empty.line().await, "no executions fit");
+    }
     let mut watched = Follower::start(&url, &["executions", "list", "--limit", "1", "--json", "--watch=200ms"]);
     for _ in 0..2 {
         let look = watched.until(|_| true).await;
@@ -298,7 +358,7 @@ async fn many_are_changed_by_a_filter_or_from_stdin_and_never_by_mistake() {
     bench.client.execute(MANY, &[]).await;
     let queued = "SELECT count(*) FROM dbos.workflow_status WHERE status = 'ENQUEUED'";
     let filter = ["executions", "cancel", "--all", "--queue", "q0"];
-    refused(&url, &filter, "Cancel 200 executions? There is no terminal to ask on; --yes does it").await;
+    refused(&url, &filter, "Cancel 200 queued executions? There is no terminal to ask on; --yes does it").await;
     assert!(bench.client.comes_true(queued, &[], 400).await);
     let cancelled = done(&url, &[&filter[..], &["--yes", "--json"]].concat()).await.json();
     assert_eq!(cancelled.as_array().unwrap().len(), 200);
@@ -312,17 +372,21 @@ async fn many_are_changed_by_a_filter_or_from_stdin_and_never_by_mistake() {
     for told in ["\"nobody\": there is no such execution", "\"m0001\": it is failed, which stands"] {
         assert!(mixed.err.contains(told), "{told}: {mixed:?}");
     }
-    let resumed = done(&url, &["executions", "resume", "--all", "--yes", "--to-queue", "q9", "--json"]).await.json();
+    let resume = ["executions", "resume", "--all", "--yes", "--to-queue", "q9", "--json"];
+    for verb in [&resume[..], &["executions", "retry", "m0001", "--to-queue", "q9"]] {
+        misused(&url, verb, "there is no queue \"q9\"").await;
+    }
+    let resumed = done(&url, &[&resume[..], &["--force"]].concat()).await.json();
     assert_eq!(resumed.as_array().unwrap().len(), 201);
 
-    refused(&url, &["executions", "cancel", "m0005", "--queue", "q0"], "filters need --all").await;
-    refused(
+    misused(&url, &["executions", "cancel", "m0005", "--queue", "q0"], "filters need --all").await;
+    misused(
         &url,
         &["executions", "cancel", "--all", "--status", "completed", "--yes"],
         "can't cancel what is completed",
     )
     .await;
-    refused(&url, &["executions", "retry", "m0001", "m0004", "--from-step", "1"], "--from-step is for one").await;
+    misused(&url, &["executions", "retry", "m0001", "m0004", "--from-step", "1"], "--from-step is for one").await;
     refused(
         &url,
         &["executions", "show", "nobody"],
@@ -330,7 +394,9 @@ async fn many_are_changed_by_a_filter_or_from_stdin_and_never_by_mistake() {
     )
     .await;
     refused(&url, &["executions", "list", "--after", "nobody"], "there is no execution \"nobody\"").await;
-    refused(&url, &["executions", "list", "--since", "1h", "--until", "2h"], "is not before").await;
+    for verb in [&["list"][..], &["cancel", "--all", "--yes"]] {
+        misused(&url, &[&["executions"], verb, &["--since", "1h", "--until", "2h"]].concat(), "is not before").await;
+    }
     for (wrong, text) in [
         (&["executions", "list", "--status", "sleeping"][..], "\"sleeping\" is no status; it is one of queued"),
         (&["executions", "list", "--since", "yesterday"], "expected a duration before now"),

@@ -122,6 +122,15 @@ async fn a_registered_queue_is_closed_for_other_sdks_and_is_afterwards_what_it_w
     assert_eq!((resumed, concurrency().await), (expected, Some(7)));
     bench.client.until("waiting", "SUCCESS").await;
 
+    // Registered only while it is paused, and closed: it stays so, also after a second pause.
+    bench.client.execute("DELETE FROM dbos.queues", &[]).await;
+    done(&url, &["queue", "pause", QUEUE]).await;
+    bench.client.execute(&register.replace("7", "0"), &[&QUEUE]).await;
+    done(&url, &["queue", "pause", QUEUE]).await;
+    let resumed = done(&url, &["queue", "resume", QUEUE]).await;
+    assert!(resumed.out.contains("its registered concurrency is 0, which stops it"), "{resumed:?}");
+    assert_eq!(concurrency().await, Some(0));
+
     // Without a limit before, there is none afterwards.
     bench.client.execute("UPDATE dbos.queues SET concurrency = NULL WHERE name = $1", &[&QUEUE]).await;
     done(&url, &["queue", "pause", QUEUE]).await;

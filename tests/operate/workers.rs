@@ -92,6 +92,21 @@ async fn a_worker_that_is_asked_to_drain_ends_as_by_a_signal_and_the_others_go_o
 }
 
 #[tokio::test]
+async fn a_request_to_drain_outlives_the_lease_that_it_came_under() {
+    let (bench, _) = bench().await;
+    let mut worker = bench.worker("frail", &[("worker.lease", "5s")]).await;
+    let lost = "UPDATE fireflow_workers w SET incarnation = gen_random_uuid(), expires_at = now() - interval '1 second'
+                  FROM fireflow_workers before WHERE w.id = 'frail' AND before.id = w.id RETURNING before.incarnation::text";
+    let before: String = bench.client.sql().query_one(lost, &[]).await.unwrap().get(0);
+    worker.says_times("serving queue=", 2).await;
+    // Asked in the moment in which the lease was gone: the life that was meant has ended before it looked again.
+    let ask = "INSERT INTO fireflow_drain_requests (worker_id, incarnation, requested_by) VALUES ('frail', $1::text::uuid, 'tests')";
+    bench.client.execute(ask, &[&before]).await;
+    worker.says("draining, as an operator asked through the database").await;
+    assert_eq!(worker.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn all_are_drained_at_once_only_when_somebody_is_sure() {
     let (bench, url) = bench().await;
     let mut workers = [bench.worker("one", &[]).await, bench.worker("two", &[]).await];

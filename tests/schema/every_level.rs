@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fireflow_worker::sysdb::doctor::{Examiner, Subject};
 use fireflow_worker::sysdb::grants::{Purpose, Room};
-use fireflow_worker::sysdb::operator::{Filter, Fork, Operator, Outcome, Rewind, Signal, Status, Unpaused};
+use fireflow_worker::sysdb::operator::{Again, Filter, Fork, Operator, Outcome, Signal, Status, Unpaused};
 use fireflow_worker::sysdb::retention::{Cursor, Retention, Walk};
 use fireflow_worker::sysdb::schema::{SchemaName, app, ensure};
 use fireflow_worker::sysdb::{
@@ -139,7 +139,7 @@ impl Play<'_> {
     }
 
     async fn registered(&self, queue: &str) -> Option<QueueLimits> {
-        let mut outlook = self.sysdb.outlook(&self.scope(), &[queue.to_owned()]).await.unwrap();
+        let mut outlook = self.sysdb.outlook(&self.scope(), &[queue.to_owned()], &[]).await.unwrap();
         outlook.queues.remove(0).registered
     }
 
@@ -531,12 +531,20 @@ impl Play<'_> {
         let details = operator.details(&id, 5).await.unwrap();
         assert_eq!((details.step_count, details.unread.as_slice()), (4, &[("T".to_owned(), 1)][..]));
 
-        let cancelled = operator.cancel_trees(&ids).await.unwrap();
-        assert_eq!((cancelled.len(), cancelled[0].outcome), (1, Outcome::Done));
-        let signal = || Some(Signal { topic: "T", message: &message });
-        let rewind = Rewind { step: 1, queue: Some(&queue), partition: None, signal: signal() };
-        operator.rewind(&id, &rewind).await.unwrap();
-        assert_eq!(operator.steps(&id).await.unwrap().len(), 1);
+        let cancelled = operator.cancel_trees(&ids, &[]).await;
+        assert!(cancelled.failed.is_none(), "{cancelled:?}");
+        assert_eq!((cancelled.changed.len(), cancelled.changed[0].outcome), (1, Outcome::Done));
+        assert!(operator.descendants(&ids, &Status::ALL).await.unwrap().is_empty());
+        let signal = || Signal { topic: "T", message: &message };
+        let marks = operator.marks(&ids, &["DBOS.recv"]).await.unwrap();
+        assert_eq!(marks[id.as_str()], [(0, "DBOS.recv".to_owned(), true, false)], "the first of its kind");
+        let was = operator.standings(&ids).await.unwrap()[id.as_str()].status.clone();
+        let again = Again { id: ids[0].clone(), was, step: Some(1), queue: queue.clone(), partition: None };
+        let rewound = operator.run_again(std::slice::from_ref(&again), &signal()).await.unwrap();
+        assert_eq!(rewound[0].outcome, Outcome::Done);
+        let rewound = operator.run_again(&[again], &signal()).await.unwrap();
+        assert_eq!(rewound[0].outcome, Outcome::Changed, "it waits by now");
+        assert_eq!(operator.next_step(&id).await.unwrap(), 1);
         assert_eq!(self.sysdb.unread(&id, "T", 10, 100).await.unwrap().len(), 1, "the old one went, the signal came");
         let fork = self.id("forked");
         let options = Fork {
@@ -546,14 +554,17 @@ impl Play<'_> {
             partition: None,
             version: None,
             timeout_ms: Some(1000),
-            signal: signal(),
+            signal: Some(signal()),
         };
         assert_eq!(operator.fork(&id, &options).await.unwrap().steps, 1);
         let taken = operator.list(&Filter { parent: Some("x".into()), ..filter.clone() }, None, 1).await.unwrap();
         assert!(taken.executions.is_empty());
         let forked = operator.named(&[fork.as_str().to_owned()]).await.unwrap().0;
         assert!(forked[0].inputs.as_deref().is_some_and(|inputs| inputs.contains("flowId")), "where it is looked for");
-        assert_eq!(operator.resume(&ids, Some(&queue)).await.unwrap()[0].outcome, Outcome::Done);
+        assert_eq!(operator.resume(&ids, &[], Some(&queue)).await.unwrap()[0].outcome, Outcome::Done);
+        assert!(operator.unserved_versions(&ids).await.unwrap().is_empty());
+        assert!(operator.knows_queue(&queue).await.unwrap() && !operator.knows_queue("nobody's").await.unwrap());
+        assert_eq!(operator.running(&queue).await.unwrap(), 0);
 
         let pause = operator.pause(&queue, "tests", None).await.unwrap();
         assert!(pause.new && !pause.pause.registered);
@@ -563,9 +574,10 @@ impl Play<'_> {
         assert_eq!(operator.unpause(&queue).await.unwrap(), Unpaused::Resumed);
         assert!(operator.workers("work").await.unwrap().0.iter().all(|worker| worker.incarnation.is_none()));
         assert!(operator.drain(None, false, "tests").await.unwrap().is_empty());
-        let mut now = operator.now().await.unwrap();
-        assert!(operator.news(Some(&queue), &mut now).await.unwrap().is_empty());
-        operator.cancel(&[id.as_str().to_owned(), fork.as_str().to_owned()]).await.unwrap();
-        assert_eq!(operator.news(Some(&queue), &mut now).await.unwrap().len(), 2, "both ended");
+        let mut now = operator.now(Some(&queue)).await.unwrap();
+        assert!(operator.news(&mut now).await.unwrap().0.is_empty());
+        let cancelled = operator.cancel(&[id.as_str().to_owned(), fork.as_str().to_owned()], &[]).await;
+        assert_eq!(cancelled.changed.len(), 2);
+        assert_eq!(operator.news(&mut now).await.unwrap().0.len(), 2, "both ended");
     }
 }

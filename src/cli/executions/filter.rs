@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::{
-    cli::cells,
+    cli::{cells, exit::usage},
     sysdb::operator::{Filter, Status},
 };
 
@@ -38,10 +38,18 @@ pub(super) struct Filters {
 
 impl Filters {
     /// For the database. With these states, where none is asked for.
-    pub fn filter(&self, or_status: &[Status]) -> Filter {
+    ///
+    /// # Errors
+    /// A time from which on nothing can fit.
+    pub fn filter(&self, or_status: &[Status]) -> anyhow::Result<Filter> {
         let Filters { status, queue, flow, since, until, worker, name, parent } = self.clone();
+        if let (Some(since), Some(until)) = (since, until)
+            && since >= until
+        {
+            return Err(usage(format!("--since {} is not before --until {}", cells::iso(since), cells::iso(until))));
+        }
         let statuses = if status.is_empty() { or_status.to_vec() } else { status };
-        Filter { statuses, queue, flow, worker, name, parent, since, until }
+        Ok(Filter { statuses, queue, flow, worker, name, parent, since, until })
     }
 
     /// Whether there are none.

@@ -6,8 +6,9 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::json;
 
+use super::{destination::Destination, selection};
 use crate::{
-    cli::{Global, access::Access, enqueue::execution_id, output},
+    cli::{Global, access::Access, cells, enqueue::execution_id, output},
     execution::START_TOPIC,
     sysdb::{
         WorkflowId,
@@ -15,11 +16,12 @@ use crate::{
     },
 };
 
-/// Make a new execution of the same task that begins with another one's first steps, as DBOS's clients do. The other one stays
-/// as it is, whatever its state.
+/// Make a new execution that begins with another one's first steps.
+///
+/// Of the same task, as DBOS's clients do. The other one stays as it is, whatever its state.
 ///
 /// Steps are counted from 0, and `executions show` numbers them: with --from-step 2, steps 0 and 1 are taken along, and the fork
-/// does the rest. JSON: {id, forked_from, from_step, steps}.
+/// does the rest. Without --to-queue it goes to DBOS's internal queue, which every worker serves. JSON: {id, forked_from, from_step, steps}.
 #[derive(Debug, Args)]
 pub struct Fork {
     /// Id of the execution
@@ -29,16 +31,15 @@ pub struct Fork {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     from_step: i32,
     /// Id of the fork. Default: a new one
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = selection::id)]
     id: Option<String>,
-    /// Put it on this queue. Default: DBOS's internal one, which every worker serves
-    #[arg(long = "to-queue", value_name = "NAME")]
-    to_queue: Option<String>,
+    #[command(flatten)]
+    destination: Destination,
     /// For this version of the application. Default: the other one's
     #[arg(long, value_name = "VERSION")]
     app_version: Option<String>,
     /// Longest time from its start to its end. Default: no limit
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = cells::span)]
     timeout: Option<std::time::Duration>,
     /// Write JSON
     #[arg(long)]
@@ -57,11 +58,11 @@ impl Fork {
             "workflow_events_history",
         ];
         let access = Access::to_change(global, &CHANGED).await?;
+        let queue = self.destination.queue(&access).await?;
         let source = WorkflowId::new(self.source);
         let id = WorkflowId::new(self.id.unwrap_or_else(execution_id));
-        let steps = access.operator.steps(&source).await?;
-        let next = steps.last().map_or(0, |(number, ..)| number.saturating_add(1));
-        if self.from_step > next && access.operator.state(&source).await?.is_some() {
+        let next = access.operator.next_step(&source).await?;
+        if self.from_step > next {
             match next {
                 0 => bail!("execution \"{source}\" has no recorded steps; --from-step can only be 0"),
                 _ => {
@@ -73,7 +74,7 @@ impl Fork {
         let fork = operator::Fork {
             id: &id,
             step: self.from_step,
-            queue: self.to_queue.as_deref(),
+            queue,
             partition: None,
             version: self.app_version.as_deref(),
             timeout_ms: self.timeout.map(|timeout| i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX)),

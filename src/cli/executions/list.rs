@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::bail;
 use clap::Args;
 use serde_json::{Value as Json, json};
 
@@ -17,7 +16,7 @@ use crate::{
     },
     sysdb::{
         WorkflowId,
-        operator::{Page, Status, Summary},
+        operator::{Looked, Page, Status, Summary},
     },
 };
 
@@ -28,7 +27,8 @@ const MOST: u32 = 10_000;
 ///
 /// JSON: {executions: [{id, flow, status, state, name, queue, worker, parent, attempts, created_at, started_at, ended_at,
 /// duration_ms, error}], next, looked_until}. `status` is DBOS's name, `state` what people call it; times are ISO 8601; `next` is
-/// the value for --after that gives the next page, or null.
+/// the value for --after that gives the next page, or null; `looked_until` is when the last one was created that was looked at, where
+/// not all were.
 #[derive(Debug, Args)]
 pub struct List {
     #[command(flatten)]
@@ -51,12 +51,7 @@ pub struct List {
 
 impl List {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
-        let filter = self.filters.filter(&[]);
-        if let (Some(since), Some(until)) = (filter.since, filter.until)
-            && since >= until
-        {
-            bail!("--since {} is not before --until {}", cells::iso(since), cells::iso(until));
-        }
+        let filter = self.filters.filter(&[])?;
         let access = Access::open(global).await?;
         let after = self.after.map(WorkflowId::new);
         let (limit, offset) = (self.limit as usize, self.offset.min(MOST) as usize);
@@ -71,9 +66,12 @@ impl List {
                         output::json_text(&as_json(&page))
                     };
                 }
-                if !self.watch.goes_on() {
-                    notes(&page).iter().for_each(output::note);
+                let notes = notes(&page).into_iter().map(|note| note + "\n").collect::<String>();
+                // What is seen in place is seen whole; and an end of who reads is noticed by writing.
+                if self.watch.goes_on() {
+                    return Ok(table(&page) + &notes);
                 }
+                notes.lines().for_each(output::note);
                 Ok(if page.executions.is_empty() { String::new() } else { table(&page) })
             })
             .await?;
@@ -89,9 +87,11 @@ fn notes(page: &Page) -> Vec<String> {
     if let (true, Some(last)) = (page.more, page.executions.last()) {
         notes.push(format!("there are more: --after {}", last.id));
     }
-    if let Some(until) = page.looked_until {
-        let until = cells::iso(until);
-        notes.push(format!("looked no further back than {until}; narrow the filter, or go on with --until {until}"));
+    if let Some(Looked { at, after }) = &page.looked_until {
+        notes.push(format!(
+            "looked no further back than {}; narrow the filter, or go on with --after {after}",
+            cells::iso(*at)
+        ));
     }
     notes
 }
@@ -116,8 +116,10 @@ fn table(page: &Page) -> String {
 
 fn as_json(page: &Page) -> Json {
     let executions: Vec<Json> = page.executions.iter().map(|execution| summary(execution, page.now)).collect();
-    let next = page.executions.last().filter(|_| page.more).map(|last| last.id.as_str());
-    json!({"executions": executions, "next": next, "looked_until": page.looked_until.map(cells::iso)})
+    let looked = page.looked_until.as_ref();
+    let last = page.executions.last().filter(|_| page.more).map(|last| last.id.as_str());
+    let next = last.or(looked.map(|looked| looked.after.as_str()));
+    json!({"executions": executions, "next": next, "looked_until": looked.map(|looked| cells::iso(looked.at))})
 }
 
 /// An execution for scripts.
@@ -235,10 +237,12 @@ EXparked   of-its-task  parked   -                    1m ago   -         -      
 ";
         assert_eq!(table(&page()), expected);
         assert_eq!(notes(&page()), ["there are more: --after EXparked"]);
-        let looked = Page { executions: vec![], more: false, looked_until: Some(1_700_000_000_000), now: 0 };
+        let until = Looked { at: 1_700_000_000_000, after: WorkflowId::new("EXold") };
+        let looked = Page { executions: vec![], more: false, looked_until: Some(until), now: 0 };
+        assert_eq!(as_json(&looked)["next"], "EXold");
         let expected = [
             "no executions fit",
-            "looked no further back than 2023-11-14T22:13:20Z; narrow the filter, or go on with --until 2023-11-14T22:13:20Z",
+            "looked no further back than 2023-11-14T22:13:20Z; narrow the filter, or go on with --after EXold",
         ];
         assert_eq!(notes(&looked), expected);
     }

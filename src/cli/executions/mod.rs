@@ -1,9 +1,11 @@
 //! `executions …`: what an operator asks about executions, and does with them.
 
 mod cancel;
+mod destination;
 mod filter;
 mod fork;
 mod list;
+mod parts;
 mod report;
 mod resume;
 mod retry;
@@ -20,19 +22,12 @@ use super::Global;
 /// List, show and follow executions; cancel, resume, retry and fork them.
 #[derive(Debug, Subcommand)]
 pub enum Executions {
-    /// List executions, newest first
     List(list::List),
-    /// Show one execution in all its parts
     Show(show::Show),
-    /// Cancel executions; what runs is stopped
     Cancel(cancel::Cancel),
-    /// Put cancelled or parked executions back on a queue, with their recorded steps
     Resume(resume::Resume),
-    /// Run failed, parked or cancelled executions again, under their own ids
     Retry(retry::Retry),
-    /// Make a new execution that begins with another one's first steps
     Fork(fork::Fork),
-    /// Follow one execution's events to its end, or what happens on the queues
     Tail(tail::Tail),
 }
 

@@ -3,16 +3,18 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
-use super::list;
+use super::{
+    list,
+    parts::{as_json, describe, events, known, result, step_error, took},
+};
 use crate::{
     cli::{
         Global,
-        access::{self, Access},
+        access::Access,
         cells::{self, Cell},
-        enqueue, output,
-        output::Tone,
+        output::{self, Tone},
         watch::Watch,
     },
     sysdb::{
@@ -26,12 +28,14 @@ const RESULT: usize = 4000;
 /// An event is a line of this width.
 const EVENT: usize = 160;
 
-/// Show one execution in all its parts: its rows, its steps with their times, its children, its outcome, and the end of its
+/// Show one execution in all its parts.
+///
+/// Its rows, its steps with their times, its children, its outcome, and the end of its
 /// event stream.
 ///
-/// JSON: the keys of `executions list`, and {result, workflow, execution, steps: [{step, name, started_at, completed_at, duration_ms,
-/// child, error}], step_count, children: [{id, status}], child_count, event_count, events, unread: [{topic, messages}], crashes}. `workflow` and
-/// `execution` are columns of the rows by their names in the database. Exit code 1 when there is no such execution.
+/// JSON: the keys of `executions list`, and {result, result_bytes, workflow, execution, steps: [{step, name, started_at, completed_at, duration_ms,
+/// child, error}], step_count, children: [{id, status}], child_count, event_count, events, unread: [{topic, messages}], crashes}. A result of more than a megabyte is null
+/// here; `result_bytes` is its size. `workflow` and `execution` are columns of the rows by their names in the database. Exit code 1 when there is no such execution.
 #[derive(Debug, Args)]
 pub struct Show {
     /// Id of the execution
@@ -65,77 +69,19 @@ impl Show {
     }
 }
 
-/// Events of the stream, as they are stored.
-fn events(details: &Details) -> impl Iterator<Item = (i32, Option<Json>)> {
-    let read = |text: &String| serde_json::from_str(text).ok();
-    details.events.iter().map(move |(offset, value)| (*offset, value.as_ref().and_then(read)))
-}
-
-fn as_json(details: &Details) -> Json {
-    let mut all = list::summary(&details.summary, details.now);
-    let step = |step: &Step| {
-        json!({
-            "step": step.number,
-            "name": step.name,
-            "started_at": known(step.started_at).map(cells::iso),
-            "completed_at": known(step.completed_at).map(cells::iso),
-            "duration_ms": took(step),
-            "child": step.child,
-            "error": step_error(step),
-        })
-    };
-    let more = json!({
-        "result": result(details).and_then(Result::ok),
-        "workflow": details.columns,
-        "execution": details.row.as_ref().map(|row| &row.columns),
-        "steps": details.steps.iter().map(step).collect::<Vec<_>>(),
-        "step_count": details.step_count,
-        "children": details.children.iter().map(|(id, status)| json!({"id": id, "status": status})).collect::<Vec<_>>(),
-        "child_count": details.child_count,
-        "event_count": details.event_count,
-        "events": events(details).map(|(_, event)| event).collect::<Vec<_>>(),
-        "unread": details.unread.iter().map(|(topic, count)| json!({"topic": topic, "messages": count})).collect::<Vec<_>>(),
-        "crashes": details.crash.as_ref().map(|crash| json!({
-            "crashes": crash.crashes, "worker": crash.worker, "reason": crash.reason, "at": cells::iso(crash.at),
-        })),
-    });
-    if let (Some(all), Json::Object(more)) = (all.as_object_mut(), more) {
-        all.extend(more);
-        if let Some(error) = result(details).and_then(Result::err) {
-            all.insert("error".into(), error.into());
-        }
-    }
-    all
-}
-
-/// Its outcome, once it has one.
-fn result(details: &Details) -> Option<Result<Json, String>> {
-    if !details.view.has_ended() {
-        return None;
-    }
-    if details.view.output.is_none() && details.output_size.is_some() {
-        return Some(Ok(Json::Null)); // too large to be read here
-    }
-    Some(match enqueue::outcome(&details.view) {
-        // What the row says is more than the status alone.
-        Err(_) if details.view.error.is_none() && details.summary.error.is_some() => {
-            Err(details.summary.error.clone().unwrap_or_default())
-        }
-        outcome => outcome,
-    })
-}
-
 fn text(details: &Details) -> String {
     let (summary, now) = (&details.summary, details.now);
     let column = |name: &str| details.columns.get(name).filter(|value| !value.is_null());
     let word = |name: &str| column(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
     let time = |then: i64| format!("{} ({})", cells::iso(then), cells::relative(now, then));
     let status = list::status(&summary.status);
-    let mut fields: Vec<(&str, String)> = vec![("execution", summary.id.to_string())];
-    let mut add = |name, value: Option<String>| fields.extend(value.map(|value| (name, value)));
     let paused = details.row.as_ref().is_some_and(|row| row.status == "paused") && summary.status == "PENDING";
     let paused = if paused { ", paused" } else { "" };
-    add("status", Some(format!("{}{paused}  ({})", status.painted(), summary.status)));
+    let status = format!("{}{paused}  ({})", status.painted(), cells::clip(&summary.status, 60));
+    let mut fields: Vec<(&str, String)> =
+        vec![("execution", cells::clip(summary.id.as_str(), 400)), ("status", status)];
+    // A colour is not to be cut.
+    let mut add = |name, value: Option<String>| fields.extend(value.map(|value| (name, cells::clip(&value, 400))));
     add("flow", list::flow(summary));
     add("workflow", summary.name.clone());
     add("queue", summary.queue.clone());
@@ -166,7 +112,6 @@ fn text(details: &Details) -> String {
     let unread: Vec<_> = details.unread.iter().map(|(topic, count)| format!("{count} on {topic}")).collect();
     add("messages", (!unread.is_empty()).then(|| unread.join(", ")));
     add("events", Some(details.event_count.to_string()));
-    let fields: Vec<_> = fields.into_iter().map(|(name, value)| (name, cells::clip(&value, 400))).collect();
     let mut text = cells::fields(&fields);
     for part in [steps(details), children(details), tail(details), outcome(details)] {
         if !part.is_empty() {
@@ -236,7 +181,7 @@ fn outcome(details: &Details) -> String {
             format!("result: {} bytes, too large to be shown\n", details.output_size.unwrap_or_default())
         }
         Some(Ok(result)) => {
-            let result = serde_json::to_string_pretty(&result).unwrap_or_default();
+            let result = output::escaped(serde_json::to_string_pretty(&result).unwrap_or_default());
             match result.char_indices().nth(RESULT) {
                 Some((end, _)) => format!("result: {}\n… cut off; --json has all of it\n", &result[..end]),
                 None => format!("result: {result}\n"),
@@ -245,34 +190,10 @@ fn outcome(details: &Details) -> String {
     }
 }
 
-/// An event in a few words: when, what, and of which node.
-pub(super) fn describe(event: &Json) -> String {
-    let at = |path: &str| event.pointer(path).and_then(Json::as_str);
-    let node = at("/event/data/json/node/id").or_else(|| at("/event/data/json/nodeId"));
-    let error = at("/event/data/json/error/message").or_else(|| at("/event/data/json/error"));
-    let parts = [at("/event/timestamp"), at("/event/type"), node, error];
-    parts.into_iter().flatten().collect::<Vec<_>>().join("  ")
-}
-
-/// Some SDKs leave times out.
-fn known(time: Option<i64>) -> Option<i64> {
-    time.filter(|time| *time > 0)
-}
-
-fn took(step: &Step) -> Option<i64> {
-    Some(known(step.completed_at)?.saturating_sub(known(step.started_at)?).max(0))
-}
-
-fn step_error(step: &Step) -> Option<String> {
-    if !step.has_error {
-        return None;
-    }
-    let stored = step.error.as_deref().map(|error| access::error_text(error, step.serialization.as_deref()));
-    Some(stored.unwrap_or_else(|| "failed; the error is too large to be shown".into()))
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::sysdb::{
         WorkflowView,
@@ -393,6 +314,8 @@ error: node fetch: no answer
         completed.view.output = None;
         completed.output_size = Some(5_000_000);
         assert_eq!(outcome(&completed), "result: 5000000 bytes, too large to be shown\n");
+        let shown = as_json(&completed);
+        assert_eq!((&shown["result"], &shown["result_bytes"]), (&Json::Null, &json!(5_000_000)));
     }
 
     #[test]

@@ -6,12 +6,12 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::{Value as Json, json};
 
-use super::{list::word, show::describe};
+use super::{list::word, parts::describe};
 use crate::{
-    cli::{Global, access::Access, cells, enqueue, exit, output},
+    cli::{Global, access::Access, cells, enqueue, exit, output, trouble::Trouble},
     sysdb::{
         SysdbError, SystemDatabase, WorkflowId,
-        operator::{Happened, News, Operator},
+        operator::{Happened, News, Operator, OperatorError},
     },
 };
 
@@ -24,10 +24,10 @@ const FULL: usize = 1000;
 /// A line for people is no wider.
 const WIDTH: usize = 240;
 
-/// Follow one execution's events until it has ended; or, without an id, what comes, begins and ends on the queues.
+/// Follow one execution's events to its end, or what happens on the queues.
 ///
 /// The exit code tells how the execution ended: 0 completed, 1 failed, 3 cancelled, 4 parked. With --json each event is a line as
-/// it is stored, and the last line is {id, status, state, result, error}. Without an id it goes on until it is interrupted, and the
+/// it is stored, and the last line is {id, status, state, result, error}. Without an id it tells what comes, begins and ends, until it is interrupted, and the
 /// lines are {at, happened, id, flow, queue, worker, status, state, duration_ms, error}; `happened` is created, started or ended.
 #[derive(Debug, Args)]
 pub struct Tail {
@@ -37,7 +37,8 @@ pub struct Tail {
     /// Begin with the last N events instead of the first one
     #[arg(long, short = 'n', value_name = "N", requires = "id", value_parser = clap::value_parser!(u32).range(0..=100_000))]
     lines: Option<u32>,
-    /// Only on this queue. Without it, all queues of the application
+    /// Only on this queue. Without it, all queues of the application. What was cancelled or parked is on none, and is told here if it
+    /// was seen on the queue before
     #[arg(long, value_name = "NAME", conflicts_with = "id")]
     queue: Option<String>,
     /// Write a line of JSON for each
@@ -56,8 +57,8 @@ impl Tail {
 
     async fn one(&self, operator: &Operator, id: &WorkflowId) -> anyhow::Result<ExitCode> {
         let sysdb = operator.database();
-        if operator.state(id).await?.is_none() {
-            return Err(crate::sysdb::operator::OperatorError::Unknown(id.clone()).into());
+        if !operator.exists(id).await? {
+            return Err(OperatorError::Unknown(id.clone()).into());
         }
         let mut next = match self.lines {
             Some(lines) => {
@@ -65,22 +66,12 @@ impl Tail {
             }
             None => 0,
         };
-        let mut trouble = false;
+        let mut trouble = Trouble::default();
         loop {
-            let looked = look(sysdb, id, next).await;
-            let (view, events) = match looked {
-                Ok(looked) => looked,
-                Err(error) if error.is_transient() => {
-                    if !trouble {
-                        output::note(format!("can't look: {error}; trying again"));
-                    }
-                    trouble = true;
-                    tokio::time::sleep(LOOK * 5).await;
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
+            let Some((view, events)) = trouble.or(look(sysdb, id, next).await.map_err(OperatorError::from))? else {
+                tokio::time::sleep(LOOK * 5).await;
+                continue;
             };
-            trouble = false;
             let Some(view) = view else { bail!("execution \"{id}\" was deleted") };
             for event in &events {
                 let line = match (self.json, serde_json::from_str::<Json>(event)) {
@@ -115,21 +106,17 @@ impl Tail {
     }
 
     async fn all(&self, operator: &Operator) -> anyhow::Result<ExitCode> {
-        let mut since = operator.now().await?;
-        let mut trouble = false;
+        let mut since = operator.now(self.queue.as_deref()).await?;
+        let (mut trouble, mut more) = (Trouble::default(), false);
         loop {
-            tokio::time::sleep(LOOK_AT_ALL).await;
-            let news = match operator.news(self.queue.as_deref(), &mut since).await {
-                Ok(news) => news,
-                Err(error) => {
-                    if !trouble {
-                        output::note(format!("can't look: {error}; trying again"));
-                    }
-                    trouble = true;
-                    continue;
-                }
+            if !more {
+                tokio::time::sleep(LOOK_AT_ALL).await;
+            }
+            let Some((news, rest)) = trouble.or(operator.news(&mut since).await)? else {
+                more = false;
+                continue;
             };
-            trouble = false;
+            more = rest;
             for news in news {
                 let line = if self.json { output::json_line(&as_json(&news))? } else { line(&news) };
                 if !output::text(line) {

@@ -12,11 +12,8 @@ use super::Global;
 /// Show queues, pause and resume them.
 #[derive(Debug, Subcommand)]
 pub enum Queue {
-    /// Show what stands on queues, their limits and their pace
     Show(show::Show),
-    /// Let no worker claim from a queue; what runs goes on
     Pause(pause::Pause),
-    /// Let workers claim from a paused queue again
     Resume(pause::Resume),
 }
 

@@ -6,12 +6,14 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::json;
 
-use super::show::is_known;
 use crate::{
     cli::{
         Global,
         access::{Access, whoami},
-        cells, exit, output,
+        cells,
+        exit::{self, usage},
+        output,
+        trouble::Trouble,
     },
     sysdb::operator::Unpaused,
 };
@@ -19,7 +21,9 @@ use crate::{
 /// Pause between looks at what still runs.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Let no worker claim from a queue, until `queue resume`: those that run notice within about a second, those that start later
+/// Let no worker claim from a queue; what runs goes on.
+///
+/// Until `queue resume`: workers that run notice within about a second, those that start later
 /// see it before their first claim. What runs goes on, and so do children of it on other queues; what was resumed or forked
 /// onto DBOS's internal queue is not held.
 ///
@@ -38,7 +42,7 @@ pub struct Pause {
     #[arg(long)]
     wait: bool,
     /// Longest wait; the pause stays
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = cells::span)]
     wait_timeout: Duration,
     /// Also a queue that nobody knows yet
     #[arg(long)]
@@ -53,23 +57,20 @@ impl Pause {
         let access = Access::to_change(global, &["queues", "queue_pauses"]).await?;
         let configured = access.queues();
         let name = &self.name;
-        if name.is_empty() || name.contains('\0') || name == crate::sysdb::INTERNAL_QUEUE {
-            bail!(
-                "the queue \"{}\" can't be paused: it is DBOS's own, which all applications share",
-                name.replace('\0', "")
-            );
+        if name.is_empty() || name.contains('\0') {
+            return Err(usage("this can't be a queue's name"));
         }
-        if !self.force {
-            let (reports, _) = access.operator.queues(std::slice::from_ref(name), &configured).await?;
-            if !reports.iter().any(|report| is_known(report, &configured)) {
-                bail!(
-                    "there is no queue \"{name}\"; `fireflow-worker queue show` lists them, --force pauses it all the same"
-                );
-            }
+        if name == crate::sysdb::INTERNAL_QUEUE {
+            bail!("the queue \"{name}\" can't be paused: it is DBOS's own, which all applications share");
+        }
+        if !self.force && !configured.contains(name) && !access.operator.knows_queue(name).await? {
+            bail!(
+                "there is no queue \"{name}\"; `fireflow-worker queue show` lists them, --force pauses it all the same"
+            );
         }
         let reason = self.reason.as_deref().map(|reason| cells::clip(reason, 500));
         let paused = access.operator.pause(name, &whoami(), reason.as_deref()).await?;
-        let mut running = running(&access, name).await?;
+        let mut running = access.operator.running(name).await?;
         if !self.json {
             let pause = &paused.pause;
             output::line(match (paused.new, pause.registered) {
@@ -78,13 +79,17 @@ impl Pause {
                 (true, false) => format!("queue {name} is paused"),
             });
         }
+        let mut quiet = false;
         if self.wait {
-            let until = tokio::time::Instant::now() + self.wait_timeout;
+            let until = tokio::time::Instant::now() + self.wait_timeout; // a thousand years at most
+            let mut trouble = Trouble::default();
             // Claims that were under way when the pause came are seen by the second look.
             tokio::time::sleep(Duration::from_secs(2)).await;
             loop {
-                running = self::running(&access, name).await?;
-                if running == 0 || tokio::time::Instant::now() >= until {
+                let now = trouble.or(access.operator.running(name).await)?;
+                running = now.unwrap_or(running);
+                quiet = now == Some(0);
+                if quiet || tokio::time::Instant::now() >= until {
                     break;
                 }
                 tokio::time::sleep(LOOK).await;
@@ -98,16 +103,13 @@ impl Pause {
         } else if running > 0 {
             output::note(format!("{running} of its executions still run"));
         }
-        Ok(if self.wait && running > 0 { ExitCode::from(exit::FAILURE) } else { ExitCode::SUCCESS })
+        Ok(if self.wait && !quiet { ExitCode::from(exit::FAILURE) } else { ExitCode::SUCCESS })
     }
 }
 
-async fn running(access: &Access, name: &str) -> anyhow::Result<i64> {
-    let (reports, _) = access.operator.queues(&[name.to_owned()], &[]).await?;
-    Ok(reports.first().map_or(0, |report| report.running))
-}
-
-/// Let workers claim from a paused queue again. Its registered concurrency is again what it was before the pause, unless
+/// Let workers claim from a paused queue again.
+///
+/// Its registered concurrency is again what it was before the pause, unless
 /// somebody has changed it since. Exit code 1 when it wasn't paused. JSON: {queue, paused, was_paused, concurrency, restored}.
 #[derive(Debug, Args)]
 pub struct Resume {

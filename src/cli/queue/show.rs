@@ -24,11 +24,14 @@ use crate::{
 /// Counts are bounded by this in the database.
 const BOUND: i64 = 100_000;
 
-/// Show what stands on queues: by default all of the application.
+/// Show what stands on queues, their limits and their pace.
+///
+/// By default all queues of the application.
 ///
 /// JSON: [{name, paused: {since, by, reason, concurrency_before} or null, stopped, queued, delayed, running, oldest_at, oldest_age_ms,
-/// started_last_minute, ended_last_minute, workers: {id: running}, limits: {registered, configured, in_force}, partition_count,
-/// partitions: [{key, queued, running}]}]. Counts stop at 100000. `stopped` is true where the limits in force let nothing be claimed.
+/// started_last_minute, ended_last_minute, at_least, workers: {id: running}, limits: {registered, configured, in_force}, partition_count,
+/// partitions: [{key, queued, running}]}]. Counts stop at 100000; what is delayed, started or ended is counted among as
+/// many of all queues together, and `at_least` names those counts where that were not all. `stopped` is true where the limits in force let nothing be claimed.
 #[derive(Debug, Args)]
 pub struct Show {
     /// Names of queues
@@ -63,7 +66,11 @@ impl Show {
                     return if self.watch.goes_on() { output::json_line(&all) } else { output::json_text(&all) };
                 }
                 let whole: Vec<_> = reports.iter().map(|report| text(report, settings(&report.name), now)).collect();
-                Ok(if self.names.is_empty() && reports.len() > 1 { table(&reports, now) } else { whole.join("\n") })
+                Ok(if self.names.is_empty() && reports.len() > 1 {
+                    table(&reports, settings, now)
+                } else {
+                    whole.join("\n")
+                })
             })
             .await?;
         Ok(ExitCode::SUCCESS)
@@ -104,17 +111,24 @@ fn state(report: &QueueReport, settings: Option<&config::Queue>) -> Cell {
     }
 }
 
-fn table(reports: &[QueueReport], now: i64) -> String {
+/// What is delayed, started and ended.
+fn recent(report: &QueueReport) -> [String; 3] {
+    let counts = [report.delayed, report.started, report.ended];
+    std::array::from_fn(|kind| format!("{}{}", counts[kind], if report.at_least[kind] { "+" } else { "" }))
+}
+
+fn table<'s>(reports: &[QueueReport], settings: impl Fn(&str) -> Option<&'s config::Queue>, now: i64) -> String {
     let row = |report: &QueueReport| {
+        let [delayed, started, ended] = recent(report);
         vec![
             Cell::new(&report.name, 48),
-            state(report, None),
+            state(report, settings(&report.name)),
             Cell::from(cells::count(report.queued, BOUND)),
-            Cell::from(cells::count(report.delayed, BOUND)),
+            Cell::from(delayed),
             Cell::from(cells::count(report.running, BOUND)),
             Cell::or_dash(report.oldest.map(|oldest| cells::age(now, oldest)), 12),
-            Cell::from(format!("{}/min", cells::count(report.started, BOUND))),
-            Cell::from(format!("{}/min", cells::count(report.ended, BOUND))),
+            Cell::from(format!("{started}/min")),
+            Cell::from(format!("{ended}/min")),
             Cell::from(report.workers.len()),
         ]
     };
@@ -123,7 +137,8 @@ fn table(reports: &[QueueReport], now: i64) -> String {
 }
 
 fn text(report: &QueueReport, settings: Option<&config::Queue>, now: i64) -> String {
-    let mut fields = vec![("queue", report.name.clone()), ("state", state(report, settings).painted())];
+    let [delayed, started, ended] = recent(report);
+    let mut fields = vec![("queue", cells::clip(&report.name, 300)), ("state", state(report, settings).painted())];
     let mut add = |name, value: Option<String>| fields.extend(value.map(|value| (name, cells::clip(&value, 300))));
     if let Some(pause) = &report.pause {
         let by = pause.by.as_deref().unwrap_or("somebody");
@@ -136,10 +151,9 @@ fn text(report: &QueueReport, settings: Option<&config::Queue>, now: i64) -> Str
         add("warning", reopened.then(|| warning.to_owned()));
     }
     add("queued", Some(cells::count(report.queued, BOUND)));
-    add("delayed", Some(cells::count(report.delayed, BOUND)));
+    add("delayed", Some(delayed));
     add("running", Some(cells::count(report.running, BOUND)));
     add("oldest", report.oldest.map(|oldest| cells::age(now, oldest)));
-    let (started, ended) = (cells::count(report.started, BOUND), cells::count(report.ended, BOUND));
     add("last minute", Some(format!("{started} started, {ended} ended")));
     let since = |registered: &Registered| format!(", changed {}", cells::relative(now, registered.updated_at));
     let registered = report.registered.as_ref();
@@ -229,6 +243,8 @@ fn as_json(report: &QueueReport, settings: Option<&config::Queue>, now: i64) -> 
         report.workers.iter().map(|(id, running)| (id.clone(), (*running).into())).collect();
     let partition =
         |one: &crate::sysdb::operator::Partition| json!({"key": one.key, "queued": one.queued, "running": one.running});
+    let names = ["delayed", "started_last_minute", "ended_last_minute"].into_iter().zip(report.at_least);
+    let at_least: Vec<&str> = names.filter_map(|(name, at_least)| at_least.then_some(name)).collect();
     json!({
         "name": report.name,
         "paused": paused,
@@ -240,6 +256,7 @@ fn as_json(report: &QueueReport, settings: Option<&config::Queue>, now: i64) -> 
         "oldest_age_ms": report.oldest.map(|oldest| now.saturating_sub(oldest).max(0)),
         "started_last_minute": report.started,
         "ended_last_minute": report.ended,
+        "at_least": at_least,
         "workers": workers,
         "limits": {
             "registered": report.registered.as_ref().map(|registered| limits_json(&registered.limits)),
@@ -283,6 +300,7 @@ mod tests {
             oldest: Some(1_699_999_000_000),
             started: 12,
             ended: 9,
+            at_least: [false, true, false],
             workers: vec![("worker-1".into(), 2), ("worker-2".into(), 1)],
             partitions: vec![Partition { key: "acme".into(), queued: 7, running: 1 }],
             partition_count: 30,
@@ -300,7 +318,7 @@ queued       100000+
 delayed      0
 running      3
 oldest       18m
-last minute  12 started, 9 ended
+last minute  12+ started, 9 ended
 registered   0 at once, 4 in a worker, 100 per 1m; in a partition 1 at once, changed 1m ago
 configured   100 at once, 5 in a worker (the registered ones hold)
 
@@ -326,20 +344,23 @@ acme       7       1
             running: 0,
             oldest: None,
             workers: vec![],
+            at_least: [false; 3],
             ..report()
         };
         let expected = "\
-QUEUE                STATE   QUEUED   DELAYED  RUNNING  OLDEST  STARTED  ENDED  WORKERS
-fireflow-executions  paused  100000+  0        3        18m     12/min   9/min  2
-mail                 open    0        0        0        -       12/min   9/min  0
+QUEUE                STATE    QUEUED   DELAYED  RUNNING  OLDEST  STARTED  ENDED  WORKERS
+fireflow-executions  paused   100000+  0        3        18m     12+/min  9/min  2
+mail                 stopped  0        0        0        -       12/min   9/min  0
 ";
-        assert_eq!(table(&[report(), other], 1_700_000_090_000), expected);
+        let closed = config::Queue { name: "mail".into(), concurrency: 0, ..config::Queue::default() };
+        assert_eq!(table(&[report(), other], |name| (name == "mail").then_some(&closed), 1_700_000_090_000), expected);
     }
 
     #[test]
     fn a_queue_for_scripts() {
         let shown = as_json(&report(), Some(&config::Queue::default()), 1_700_000_090_000);
         assert_eq!(shown["paused"]["concurrency_before"], 20);
+        assert_eq!(shown["at_least"], json!(["started_last_minute"]));
         assert_eq!((&shown["stopped"], &shown["oldest_age_ms"]), (&json!(true), &json!(1_090_000)));
         assert_eq!(shown["workers"], json!({"worker-1": 2, "worker-2": 1}));
         assert_eq!(shown["limits"]["registered"], shown["limits"]["in_force"]);

@@ -1,13 +1,17 @@
 //! Cancel and resume, column by column as the newest DBOS clients do them; and beside it what our own tables say.
+//!
+//! What is to be changed may have changed since it was looked for: `only` says in which states it still is meant. A row that
+//! another session has locked is waited for, as long as the session's settings allow; then the others are changed without it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use super::super::WorkflowId;
-use super::{BATCH, Operator, OperatorError};
-use crate::postgres::Statements;
+use tokio_postgres::{Row, error::SqlState};
 
-/// Executions that one cancel of a tree reaches, at most.
-const TREE: usize = 100_000;
+use super::{BATCH, Operator, OperatorError, Status};
+use crate::{
+    postgres::{Session, Statements},
+    sysdb::INTERNAL_QUEUE,
+};
 
 /// What became of one id.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,17 +24,6 @@ pub struct Changed {
     pub outcome: Outcome,
 }
 
-/// Where an execution stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
-    /// Its stored status.
-    pub status: String,
-    /// The queue that it is on, or was on when it ended; one that was cancelled or parked is on none.
-    pub queue: Option<String>,
-    /// Its partition.
-    pub partition: Option<String>,
-}
-
 /// How it went with one id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -38,132 +31,200 @@ pub enum Outcome {
     Done,
     /// Nothing was done: it has ended, and its outcome stands.
     Final,
+    /// Nothing was done: it is in another state than those that were meant.
+    Changed,
+    /// Nothing was done: another session has its row locked.
+    Locked,
     /// There is no such execution.
     Unknown,
+}
+
+/// How it went with many.
+#[derive(Debug, Default)]
+pub struct Bulk {
+    /// What became of those that were got to.
+    pub changed: Vec<Changed>,
+    /// Why the others were not.
+    pub failed: Option<OperatorError>,
+}
+
+/// How rows are locked: what doesn't come in time is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lock {
+    Wait,
+    Skip,
+}
+
+impl Lock {
+    pub(super) const BOTH: [Lock; 2] = [Lock::Wait, Lock::Skip];
+
+    /// A statement that locks in this way.
+    pub(super) fn sql(self, template: &str) -> String {
+        template.replace("{lock}", if self == Lock::Wait { "FOR UPDATE" } else { "FOR UPDATE SKIP LOCKED" })
+    }
+
+    /// Whether it is to be tried in the other way.
+    pub(super) fn failed(self, error: &OperatorError) -> bool {
+        self == Lock::Wait && error.code() == Some(SqlState::LOCK_NOT_AVAILABLE.code())
+    }
 }
 
 /// $1 ids. What the old row said comes from the lock, so that it is what the update found.
 const LOCKED: &str = "
 WITH was AS MATERIALIZED (
   SELECT w.workflow_uuid AS id, w.status FROM {s}.workflow_status w
-   WHERE w.workflow_uuid = ANY($1) ORDER BY w.workflow_uuid FOR UPDATE
+   WHERE w.workflow_uuid = ANY($1) ORDER BY w.workflow_uuid {lock}
 )";
 
-/// A running execution's worker is refused its next write, and looks every second; the execution's row says at once that it was
-/// stopped, also where no worker has it.
+/// $1 ids, $2 states or NULL. A running execution's worker is refused its next write, and looks every second; the execution's row
+/// says at once that it was stopped, also where no worker has it.
 const CANCEL: &str = ", done AS (
   UPDATE {s}.workflow_status w
      SET status = 'CANCELLED', owner_xid = NULL, queue_name = NULL, deduplication_id = NULL, started_at_epoch_ms = NULL,
          updated_at = {now}, completed_at = {now}
-    FROM was WHERE w.workflow_uuid = was.id AND was.status NOT IN ('SUCCESS', 'ERROR')
+    FROM was
+   WHERE w.workflow_uuid = was.id AND was.status NOT IN ('SUCCESS', 'ERROR') AND ($2::text[] IS NULL OR was.status = ANY($2))
   RETURNING w.workflow_uuid AS id
 ), stopped AS (
   UPDATE {executions} e
      SET status = 'stopped', error_message = 'the workflow was cancelled', completed_at = now() AT TIME ZONE 'utc',
          updated_at = now() AT TIME ZONE 'utc'
    WHERE e.id = ANY (ARRAY(SELECT id FROM done)) AND e.status NOT IN ('completed', 'failed', 'stopped')
-)
-SELECT was.id, was.status, done.id IS NOT NULL FROM was LEFT JOIN done ON done.id = was.id";
+)";
 
-/// $2 queue. The account of crashes is closed: it begins anew.
+/// $1 ids, $2 states or NULL, $3 queue. The account of crashes is closed: it begins anew.
 const RESUME: &str = ", done AS (
   UPDATE {s}.workflow_status w
-     SET status = 'ENQUEUED', owner_xid = NULL, queue_name = $2, recovery_attempts = 0, workflow_deadline_epoch_ms = NULL,
+     SET status = 'ENQUEUED', owner_xid = NULL, queue_name = $3, recovery_attempts = 0, workflow_deadline_epoch_ms = NULL,
          deduplication_id = NULL, started_at_epoch_ms = NULL, updated_at = {now}, completed_at = NULL
-    FROM was WHERE w.workflow_uuid = was.id AND was.status NOT IN ('SUCCESS', 'ERROR')
+    FROM was
+   WHERE w.workflow_uuid = was.id AND was.status NOT IN ('SUCCESS', 'ERROR') AND ($2::text[] IS NULL OR was.status = ANY($2))
   RETURNING w.workflow_uuid AS id
 ), forgiven AS (
   DELETE FROM {crashes} c WHERE c.workflow_id = ANY (ARRAY(SELECT id FROM done))
-)
-SELECT was.id, was.status, done.id IS NOT NULL FROM was LEFT JOIN done ON done.id = was.id";
+)";
+
+/// Each with its status, whether it could be locked, and whether it was changed.
+const TOLD: &str = "
+SELECT w.workflow_uuid, COALESCE(was.status, w.status), was.id IS NOT NULL, done.id IS NOT NULL
+  FROM {s}.workflow_status w LEFT JOIN was ON was.id = w.workflow_uuid LEFT JOIN done ON done.id = w.workflow_uuid
+ WHERE w.workflow_uuid = ANY($1)";
 
 impl Operator {
     /// Cancel these executions, as DBOS's clients do: one that runs is stopped, and its slot is free; one that waits is not
-    /// begun. What has completed or failed stays as it is. In the order of the ids.
-    ///
-    /// # Errors
-    /// Only those of the database; batches before it are done.
-    pub async fn cancel(&self, ids: &[String]) -> Result<Vec<Changed>, OperatorError> {
-        let mut changed = Vec::new();
+    /// begun. What has completed or failed stays as it is, and so does what is in none of the states `only`, if there are some. In
+    /// the order of the ids. A batch is a transaction.
+    pub async fn cancel(&self, ids: &[String], only: &[Status]) -> Bulk {
+        let mut bulk = Bulk::default();
         for ids in ids.chunks(BATCH) {
-            let client = self.sysdb.client().await?;
-            let rows = client.query(&self.sql(&[LOCKED, CANCEL].concat()), &[&ids]).await?;
-            changed.extend(outcomes(ids, &rows)?);
-        }
-        Ok(changed)
-    }
-
-    /// As [`cancel`](Operator::cancel), and all that descend from them, level by level, as DBOS's clients do. Children that their
-    /// parents start meanwhile are found, since a parent is cancelled before it is asked for its children.
-    ///
-    /// # Errors
-    /// Only those of the database; levels before it are done.
-    pub async fn cancel_trees(&self, ids: &[String]) -> Result<Vec<Changed>, OperatorError> {
-        let mut seen: HashSet<String> = ids.iter().cloned().collect();
-        let mut level = ids.to_vec();
-        let mut changed = Vec::new();
-        while !level.is_empty() && seen.len() <= TREE {
-            changed.extend(self.cancel(&level).await?);
-            let mut below = Vec::new();
-            for parents in level.chunks(BATCH) {
-                let client = self.sysdb.client().await?;
-                let sql = "SELECT w.workflow_uuid FROM unnest($1::text[]) AS p(id)
-                             JOIN {s}.workflow_status w ON w.parent_workflow_id = p.id ORDER BY 1";
-                for row in client.query(&self.sql(sql), &[&parents]).await? {
-                    let id: String = row.try_get(0)?;
-                    if seen.insert(id.clone()) {
-                        below.push(id);
-                    }
+            match self.cancel_batch(ids, only).await {
+                Ok(changed) => bulk.changed.extend(changed),
+                Err(error) => {
+                    bulk.failed = Some(error);
+                    break;
                 }
             }
-            level = below;
         }
-        Ok(changed)
+        bulk
+    }
+
+    pub(super) async fn cancel_batch(&self, ids: &[String], only: &[Status]) -> Result<Vec<Changed>, OperatorError> {
+        let only = stored(only);
+        let mut found = HashMap::new();
+        for lock in Lock::BOTH {
+            let client = self.sysdb.client().await?;
+            let sql = self.sql(&lock.sql(&[LOCKED, CANCEL, TOLD].concat()));
+            match client.query(&sql, &[&ids, &only]).await.map_err(OperatorError::from) {
+                Err(error) if lock.failed(&error) => {}
+                rows => {
+                    read(&mut found, &rows?, only.as_deref())?;
+                    break;
+                }
+            }
+        }
+        Ok(in_order(ids, &found))
     }
 
     /// Put these executions back on a queue with their recorded steps, as DBOS's clients do; on DBOS's internal one where none
-    /// is named, which every worker serves. What has completed or failed stays as it is. In the order of the ids.
+    /// is named, which every worker serves. What has completed or failed stays as it is, and so does what is in none of the
+    /// states `only`, if there are some. In the order of the ids.
+    ///
+    /// All in one transaction: parents and children go on together. A child that came first would be stopped, since its parent
+    /// has ended; a parent that came first would take its children's state for their outcome.
     ///
     /// # Errors
-    /// Only those of the database; batches before it are done.
-    pub async fn resume(&self, ids: &[String], queue: Option<&str>) -> Result<Vec<Changed>, OperatorError> {
-        let queue = queue.unwrap_or(super::super::INTERNAL_QUEUE);
-        let mut changed = Vec::new();
-        for ids in ids.chunks(BATCH) {
-            let client = self.sysdb.client().await?;
-            let rows = client.query(&self.sql(&[LOCKED, RESUME].concat()), &[&ids, &queue]).await?;
-            changed.extend(outcomes(ids, &rows)?);
+    /// Only those of the database. Nothing is done then.
+    pub async fn resume(
+        &self,
+        ids: &[String],
+        only: &[Status],
+        queue: Option<&str>,
+    ) -> Result<Vec<Changed>, OperatorError> {
+        let mut client = self.sysdb.client().await?;
+        let only = stored(only);
+        let queue = queue.unwrap_or(INTERNAL_QUEUE);
+        for lock in Lock::BOTH {
+            match self.resume_all(&mut client, ids, only.as_deref(), queue, lock).await {
+                Err(error) if lock.failed(&error) => {}
+                resumed => return resumed,
+            }
         }
-        Ok(changed)
+        Ok(Vec::new()) // the second way of locking gives its own errors
     }
 
-    /// Where an execution stands; `None` where there is none.
-    ///
-    /// # Errors
-    /// Only those of the database.
-    pub async fn state(&self, id: &WorkflowId) -> Result<Option<State>, OperatorError> {
-        let client = self.sysdb.client().await?;
-        let sql = self.sql(
-            "SELECT status, NULLIF(queue_name, ''), queue_partition_key FROM {s}.workflow_status WHERE workflow_uuid = $1",
-        );
-        let Some(row) = client.query_opt(&sql, &[&id.as_str()]).await? else { return Ok(None) };
-        let status = row.try_get::<_, Option<String>>(0)?.unwrap_or_default();
-        Ok(Some(State { status, queue: row.try_get(1)?, partition: row.try_get(2)? }))
+    async fn resume_all(
+        &self,
+        client: &mut Session,
+        ids: &[String],
+        only: Option<&[&str]>,
+        queue: &str,
+        lock: Lock,
+    ) -> Result<Vec<Changed>, OperatorError> {
+        let sql = self.sql(&lock.sql(&[LOCKED, RESUME, TOLD].concat()));
+        let transaction = client.transaction().await?;
+        let mut found = HashMap::new();
+        for ids in in_batches(ids) {
+            read(&mut found, &transaction.query(&sql, &[&ids, &only, &queue]).await?, only)?;
+        }
+        transaction.commit().await?;
+        Ok(in_order(ids, &found))
     }
 }
 
-fn outcomes(ids: &[String], rows: &[tokio_postgres::Row]) -> Result<Vec<Changed>, OperatorError> {
-    let mut found = HashMap::new();
+/// Sorted: who locks more than one batch in a transaction takes the rows in the same order as anybody else.
+pub(super) fn in_batches(ids: &[String]) -> Vec<Vec<String>> {
+    let mut sorted = ids.to_vec();
+    sorted.sort();
+    sorted.chunks(BATCH).map(<[String]>::to_vec).collect()
+}
+
+fn stored(only: &[Status]) -> Option<Vec<&'static str>> {
+    (!only.is_empty()).then(|| only.iter().map(|status| status.stored()).collect())
+}
+
+type Found = HashMap<String, (String, Outcome)>;
+
+/// Rows of [`TOLD`].
+fn read(found: &mut Found, rows: &[Row], only: Option<&[&str]>) -> Result<(), tokio_postgres::Error> {
     for row in rows {
-        let (status, done): (Option<String>, bool) = (row.try_get(1)?, row.try_get(2)?);
-        found.insert(row.try_get::<_, String>(0)?, (status.unwrap_or_default(), done));
+        let status = row.try_get::<_, Option<String>>(1)?.unwrap_or_default();
+        let (locked, done): (bool, bool) = (row.try_get(2)?, row.try_get(3)?);
+        let outcome = match only {
+            _ if done => Outcome::Done,
+            _ if !locked => Outcome::Locked,
+            Some(only) if !only.contains(&status.as_str()) => Outcome::Changed,
+            _ => Outcome::Final,
+        };
+        found.insert(row.try_get(0)?, (status, outcome));
     }
+    Ok(())
+}
+
+/// What became of each, in the order in which they were asked for.
+pub(super) fn in_order(ids: &[String], found: &Found) -> Vec<Changed> {
     let changed = ids.iter().map(|id| match found.get(id) {
-        Some((was, done)) => {
-            let outcome = if *done { Outcome::Done } else { Outcome::Final };
-            Changed { id: id.clone(), was: Some(was.clone()), outcome }
-        }
+        Some((was, outcome)) => Changed { id: id.clone(), was: Some(was.clone()), outcome: *outcome },
         None => Changed { id: id.clone(), was: None, outcome: Outcome::Unknown },
     });
-    Ok(changed.collect())
+    changed.collect()
 }

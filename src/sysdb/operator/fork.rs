@@ -116,18 +116,27 @@ impl Operator {
         Ok(Forked { steps })
     }
 
-    /// Number and name of each recorded step, whether it has a result, and whether it failed; at most some thousands.
+    /// The number that the next step would have: one more than the last recorded one.
+    ///
+    /// # Errors
+    /// [`OperatorError::Unknown`], and those of the database.
+    pub async fn next_step(&self, id: &WorkflowId) -> Result<i32, OperatorError> {
+        let client = self.sysdb.client().await?;
+        let sql = self.sql(
+            "SELECT (SELECT max(function_id) FROM {s}.operation_outputs WHERE workflow_uuid = $1)
+               FROM {s}.workflow_status WHERE workflow_uuid = $1",
+        );
+        let row = client.query_opt(&sql, &[&id.as_str()]).await?.ok_or_else(|| OperatorError::Unknown(id.clone()))?;
+        Ok(row.try_get::<_, Option<i32>>(0)?.map_or(0, |last| last.saturating_add(1)))
+    }
+
+    /// Whether there is such an execution.
     ///
     /// # Errors
     /// Only those of the database.
-    pub async fn steps(&self, id: &WorkflowId) -> Result<Vec<(i32, String, bool, bool)>, OperatorError> {
+    pub async fn exists(&self, id: &WorkflowId) -> Result<bool, OperatorError> {
         let client = self.sysdb.client().await?;
-        let sql = self.sql(
-            "SELECT function_id, function_name, output IS NOT NULL, error IS NOT NULL FROM {s}.operation_outputs
-              WHERE workflow_uuid = $1 ORDER BY function_id LIMIT 10000",
-        );
-        let rows = client.query(&sql, &[&id.as_str()]).await?;
-        let steps = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)));
-        steps.collect()
+        let sql = self.sql("SELECT EXISTS (SELECT FROM {s}.workflow_status WHERE workflow_uuid = $1)");
+        Ok(client.query_one(&sql, &[&id.as_str()]).await?.try_get(0)?)
     }
 }

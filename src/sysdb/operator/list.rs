@@ -13,8 +13,6 @@ use crate::postgres::{Session, Statements};
 const FEW: i64 = 20_000;
 /// Rows that the first statement looks through, unless the page is larger, and that later ones do at most.
 const WINDOW: (i64, i64) = (200, 5_000);
-/// Rows that are looked through for one page.
-const MOST: i64 = 500_000;
 /// Inputs up to this size are read, to say which flow an execution is of that has no row of its own yet.
 const INPUTS: i32 = 16 << 10;
 /// Errors up to this size are read.
@@ -83,10 +81,19 @@ pub struct Page {
     pub executions: Vec<Summary>,
     /// There are more, after the last one.
     pub more: bool,
-    /// Not all was looked through: nothing that was created before this time, milliseconds since the epoch.
-    pub looked_until: Option<i64>,
+    /// Not all was looked through: nothing after this place.
+    pub looked_until: Option<Looked>,
     /// The time now, by the database's clock.
     pub now: i64,
+}
+
+/// How far a list was looked through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Looked {
+    /// When the last one was created that was looked at, in milliseconds since the epoch.
+    pub at: i64,
+    /// Which that was: a list goes on after it.
+    pub after: WorkflowId,
 }
 
 /// A place in the order of a list: rows come after it.
@@ -192,13 +199,16 @@ impl Operator {
             return Ok(None);
         }
         for status in &filter.statuses {
-            // As text: partial indexes go by it. Those of the failed are by age, the others are for what is active.
-            let sql = format!(
-                "SELECT workflow_uuid FROM {{s}}.workflow_status
-                  WHERE status = '{}' AND ($1::text IS NULL OR queue_name = $1) LIMIT $2",
-                status.stored()
-            );
-            add(&mut found, &client.query(&self.sql(&sql), &[&filter.queue, &most]).await?)?;
+            // As text: partial indexes go by it. Those of the failed are by age, that of the delayed is by their time; only what waits
+            // or runs has one by its queue, and elsewhere the queue would be a filter on all there are.
+            let of = format!("SELECT workflow_uuid FROM {{s}}.workflow_status WHERE status = '{}'", status.stored());
+            let rows = match (&filter.queue, status) {
+                (Some(queue), Status::Queued | Status::Running) => {
+                    client.query(&self.sql(&format!("{of} AND queue_name = $2 LIMIT $1")), &[&most, queue]).await?
+                }
+                _ => client.query(&self.sql(&format!("{of} LIMIT $1")), &[&most]).await?,
+            };
+            add(&mut found, &rows)?;
             if !is_few(&found) {
                 return Ok(None);
             }
@@ -250,7 +260,7 @@ impl Operator {
         filter: &Filter,
         mut place: Place,
         wanted: usize,
-    ) -> Result<(Vec<String>, Option<i64>), SysdbError> {
+    ) -> Result<(Vec<String>, Option<Looked>), SysdbError> {
         let statuses = statuses(filter);
         let sql = self.sql(&BY_AGE.replace("{fits}", FITS));
         let earliest = filter.since.unwrap_or(i64::MIN);
@@ -289,8 +299,8 @@ impl Operator {
             if seen < window || ids.len() >= wanted {
                 return Ok((ids, None));
             }
-            if looked >= MOST {
-                return Ok((ids, Some(place.0)));
+            if looked >= self.looked {
+                return Ok((ids, Some(Looked { at: place.0, after: WorkflowId::new(place.1) })));
             }
             window = (window * 5).min(WINDOW.1);
         }

@@ -2,27 +2,29 @@
 //! do them, queues and their pauses, workers and their drains.
 //!
 //! Nothing here needs a lease, and nothing of it is on the way of an execution. Each statement reads a bounded number of
-//! rows by an index, whatever the tables hold.
+//! rows by an index, whatever the tables hold; only rows of the same millisecond are put in order together, however many they are.
 
+mod again;
 mod control;
 mod details;
 mod follow;
 mod fork;
 mod list;
 mod pauses;
+mod places;
 mod queues;
-mod rewind;
 mod status;
+mod trees;
 mod workers;
 
-pub use control::{Changed, Outcome, State};
+pub use again::{Again, Signal, Standing, StepMark};
+pub use control::{Bulk, Changed, Outcome};
 pub use details::{Crash, Details, Row, Step};
 pub use follow::{Happened, Moment, News};
 pub use fork::{Fork, Forked};
-pub use list::{Filter, Page, Summary};
+pub use list::{Filter, Looked, Page, Summary};
 pub use pauses::{Pause, Paused, Unpaused};
 pub use queues::{Partition, QueueReport, Registered};
-pub use rewind::{Rewind, Signal};
 pub use status::{Status, StatusError};
 pub use workers::{Drain, WorkerRow, WorkerState};
 
@@ -38,6 +40,10 @@ pub struct Operator {
     tables: Tables,
     /// Rows of this application, or of none, are in its lists.
     application: String,
+    /// Executions that one command about trees reaches.
+    tree: usize,
+    /// Rows that are looked through for one page.
+    looked: i64,
 }
 
 /// The application's tables that operators look at.
@@ -57,15 +63,16 @@ pub enum OperatorError {
     /// There is no such execution.
     #[error("there is no execution \"{0}\"; `fireflow-worker executions list` shows the ones there are")]
     Unknown(WorkflowId),
-    /// It is in a state in which this can't be done.
-    #[error("execution \"{id}\" is {state}: {why}")]
-    State {
-        /// Which.
-        id: WorkflowId,
-        /// Its status, as people call it.
-        state: String,
-        /// Why not, and what can be done.
-        why: String,
+    /// A tree has more executions than one command reaches.
+    #[error(
+        "more than {most} executions belong to these trees, and those beyond are as they were, the children of \"{below}\" \
+         among them: name it, and go on from there"
+    )]
+    Deep {
+        /// How many it reaches.
+        most: usize,
+        /// The first of which not all children were reached.
+        below: String,
     },
     /// The id of a fork is taken.
     #[error("there is already an execution \"{0}\"; choose another id for the fork")]
@@ -84,6 +91,26 @@ impl From<tokio_postgres::Error> for OperatorError {
     }
 }
 
+impl OperatorError {
+    /// Whether the same may succeed later, because the connection or the server was at fault.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, OperatorError::Database(error) if error.is_transient())
+    }
+
+    /// The server's code for what went wrong, where it was the server that said so.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            OperatorError::Database(error) => error.code(),
+            _ => None,
+        }
+    }
+}
+
+/// Executions that one command about trees reaches, at most.
+const TREE: usize = 250_000;
+/// Rows that are looked through for one page of a list, at most.
+const LOOKED: i64 = 500_000;
+
 impl Operator {
     /// For the rows of this application, and the tables with this prefix.
     pub fn new(sysdb: &SystemDatabase, prefix: &Prefix, application: &str) -> Operator {
@@ -94,7 +121,19 @@ impl Operator {
             pauses: prefix.table("queue_pauses"),
             drains: prefix.table("drain_requests"),
         };
-        Operator { sysdb: sysdb.clone(), tables, application: application.into() }
+        Operator { sysdb: sysdb.clone(), tables, application: application.into(), tree: TREE, looked: LOOKED }
+    }
+
+    /// Reaching so many executions of trees at once, instead of a quarter of a million.
+    #[must_use]
+    pub fn reaching(self, tree: usize) -> Operator {
+        Operator { tree, ..self }
+    }
+
+    /// Looking through so many rows for one page of a list, instead of half a million.
+    #[must_use]
+    pub fn looking_through(self, looked: i64) -> Operator {
+        Operator { looked, ..self }
     }
 
     /// The system database.

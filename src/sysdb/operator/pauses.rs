@@ -61,13 +61,16 @@ INSERT INTO {pauses} AS p (queue_name, paused_by, reason, registered, concurrenc
 SELECT $1, $3, $4, EXISTS (SELECT FROM registered), (SELECT concurrency FROM registered)
 ON CONFLICT (queue_name) DO UPDATE
    SET registered = EXCLUDED.registered,
-       concurrency = CASE WHEN EXISTS (SELECT FROM closed) THEN EXCLUDED.concurrency ELSE p.concurrency END
+       concurrency = CASE WHEN EXISTS (SELECT FROM closed) OR NOT p.registered THEN EXCLUDED.concurrency ELSE p.concurrency END
 RETURNING xmax = 0 AS new, queue_name, (extract(epoch FROM paused_at) * 1000)::bigint, paused_by, reason, registered, concurrency";
 
-/// $1 queue, $2 our application. What isn't 0 any more was changed by somebody.
+/// $1 queue, $2 our application. What isn't 0 any more was changed by somebody. The registration is locked first, as in a pause: of two
+/// at once neither waits for what the other one has.
 const RESUME: &str = "
-WITH pause AS (
-  DELETE FROM {pauses} WHERE queue_name = $1 RETURNING registered, concurrency
+WITH registered AS MATERIALIZED (
+  SELECT q.queue_id FROM {s}.queues q WHERE q.name = $1 AND {queue_is_ours} FOR UPDATE
+), pause AS (
+  DELETE FROM {pauses} WHERE queue_name = $1 AND (SELECT count(*) FROM registered) >= 0 RETURNING registered, concurrency
 ), restored AS (
   UPDATE {s}.queues q SET concurrency = p.concurrency, updated_at = {now}
     FROM pause p WHERE q.name = $1 AND {queue_is_ours} AND p.registered AND q.concurrency = 0

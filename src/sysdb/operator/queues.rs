@@ -1,6 +1,6 @@
 //! What stands on a queue.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::super::{QueueLimits, queues};
 use super::{Operator, OperatorError, Pause};
@@ -19,7 +19,8 @@ const QUEUES: i64 = 200;
 /// Workers that are named.
 const WORKERS: i64 = 100;
 
-/// A queue. Counts that reach a hundred thousand mean "at least". Times are milliseconds since the epoch.
+/// A queue. Counts that reach a hundred thousand mean "at least", and those of `at_least` do in any case. Times are milliseconds
+/// since the epoch.
 #[derive(Clone, Debug)]
 pub struct QueueReport {
     /// Its name.
@@ -40,6 +41,8 @@ pub struct QueueReport {
     pub started: i64,
     /// Ends in the last minute. One that was cancelled or parked is on no queue any more, and not among them.
     pub ended: i64,
+    /// Not all rows of all queues were looked at for what is delayed, started or ended, in this order: there may be more.
+    pub at_least: [bool; 3],
     /// Claimed rows by who has them.
     pub workers: Vec<(String, i64)>,
     /// Partitions with rows that wait: the first twenty.
@@ -69,7 +72,7 @@ pub struct Partition {
 }
 
 /// $1 queue, $2 application, $3 most rows, $4 most priorities. Counts ride `idx_workflow_status_in_flight_v2`; the oldest is the first of each priority,
-/// by a loose scan of the same index; starts and ends ride the indexes on their times.
+/// by a loose scan of the same index.
 const STATE: &str = "
 WITH RECURSIVE priorities AS (
   (SELECT priority, created_at, 1 AS place FROM {s}.workflow_status
@@ -85,17 +88,24 @@ WITH RECURSIVE priorities AS (
 SELECT (SELECT count(*) FROM (SELECT FROM {s}.workflow_status
                                WHERE queue_name = $1 AND status = 'ENQUEUED' AND {mine} LIMIT $3) q),
        (SELECT count(*) FROM (SELECT FROM {s}.workflow_status
-                               WHERE queue_name = $1 AND status = 'DELAYED' AND {mine} LIMIT $3) d),
-       (SELECT count(*) FROM (SELECT FROM {s}.workflow_status
                                WHERE queue_name = $1 AND status = 'PENDING' AND {mine} LIMIT $3) r),
-       (SELECT min(created_at) FROM priorities),
-       (SELECT count(*) FROM (SELECT queue_name, application_name FROM {s}.workflow_status
-                               WHERE started_at_epoch_ms IS NOT NULL AND started_at_epoch_ms > {now} - 60000 LIMIT $3) s
-         WHERE s.queue_name = $1 AND {mine}),
-       (SELECT count(*) FROM (SELECT queue_name, application_name FROM {s}.workflow_status
-                               WHERE completed_at IS NOT NULL AND completed_at > {now} - 60000 LIMIT $3) e
-         WHERE e.queue_name = $1 AND {mine}),
-       {now}";
+       (SELECT min(created_at) FROM priorities), {now}";
+
+/// $1 most rows, $2 application. What is delayed, and what started and ended in the last minute, has no index by its queue: so many rows
+/// of all queues are looked at, once for all of them. The row without a queue's name says how many that were.
+const RECENT: &str = "
+WITH seen AS MATERIALIZED (
+  (SELECT 0 AS kind, queue_name, application_name FROM {s}.workflow_status WHERE status = 'DELAYED' LIMIT $1)
+  UNION ALL
+  (SELECT 1, queue_name, application_name FROM {s}.workflow_status
+    WHERE started_at_epoch_ms IS NOT NULL AND started_at_epoch_ms > {now} - 60000 LIMIT $1)
+  UNION ALL
+  (SELECT 2, queue_name, application_name FROM {s}.workflow_status
+    WHERE completed_at IS NOT NULL AND completed_at > {now} - 60000 LIMIT $1)
+)
+SELECT kind, queue_name, count(*) FROM seen WHERE queue_name IS NOT NULL AND {mine} GROUP BY kind, queue_name
+UNION ALL
+SELECT kind, NULL, count(*) FROM seen GROUP BY kind";
 
 /// $1 queue, $2 application, $3 most rows, $4 most workers.
 const BY_WORKER: &str = "
@@ -166,9 +176,24 @@ impl Operator {
                 names.insert(row.try_get(0)?);
             }
         }
+        let (mut recent, mut at_least) = (HashMap::new(), [false; 3]);
+        let sql = self.sql(&RECENT.replace("{mine}", MINE));
+        for row in client.query(&sql, &[&COUNTED, &self.application]).await? {
+            let (kind, queue, count): (i32, Option<String>, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            let Ok(kind) = usize::try_from(kind) else { continue };
+            match queue {
+                Some(queue) => drop(recent.insert((queue, kind), count)),
+                None => at_least[kind.min(2)] = count >= COUNTED,
+            }
+        }
         let (mut reports, mut now) = (Vec::new(), 0);
         for name in names {
             let (mut report, at) = self.queue(&client, &name).await?;
+            let counts = [&mut report.delayed, &mut report.started, &mut report.ended];
+            for (kind, count) in counts.into_iter().enumerate() {
+                *count = recent.get(&(name.clone(), kind)).copied().unwrap_or(0);
+            }
+            report.at_least = at_least;
             report.pause = pauses.iter().find(|pause| pause.queue == name).cloned();
             now = at;
             // Another application's queue has nothing of ours on it.
@@ -205,15 +230,28 @@ impl Operator {
             registered,
             pause: None,
             queued: row.try_get(0)?,
-            delayed: row.try_get(1)?,
-            running: row.try_get(2)?,
-            oldest: row.try_get(3)?,
-            started: row.try_get(4)?,
-            ended: row.try_get(5)?,
+            delayed: 0,
+            running: row.try_get(1)?,
+            oldest: row.try_get(2)?,
+            started: 0,
+            ended: 0,
+            at_least: [false; 3],
             workers,
             partitions,
             partition_count,
         };
-        Ok((report, row.try_get(6)?))
+        Ok((report, row.try_get(3)?))
+    }
+
+    /// How many executions of a queue are claimed; a hundred thousand mean "at least".
+    ///
+    /// # Errors
+    /// Only those of the database.
+    pub async fn running(&self, queue: &str) -> Result<i64, OperatorError> {
+        let client = self.sysdb.client().await?;
+        let sql = "SELECT count(*) FROM (SELECT FROM {s}.workflow_status
+                                          WHERE queue_name = $1 AND status = 'PENDING' AND {mine} LIMIT $3) r";
+        let sql = self.sql(&sql.replace("{mine}", MINE));
+        Ok(client.query_one(&sql, &[&queue, &self.application, &COUNTED]).await?.try_get(0)?)
     }
 }

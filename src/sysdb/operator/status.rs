@@ -96,8 +96,3 @@ impl FromStr for Status {
             .ok_or_else(|| StatusError(text.into()))
     }
 }
-
-/// A stored status as people call it; one that we don't know stays as it is.
-pub(super) fn word(stored: &str) -> String {
-    Status::of(stored).map_or_else(|| stored.to_owned(), |status| status.word().to_owned())
-}

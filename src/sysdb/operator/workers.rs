@@ -56,6 +56,8 @@ pub struct WorkerRow {
     pub running: i64,
     /// Claimed rows that wait for their start, for their children, or in a pause.
     pub waiting: i64,
+    /// Not all claimed rows were looked at, so it may have more.
+    pub at_least: bool,
 }
 
 /// A worker that was asked to drain.
@@ -67,6 +69,15 @@ pub struct Drain {
     pub incarnation: Uuid,
     /// It drains already.
     pub draining: bool,
+    process: Process,
+}
+
+/// A process, as far as its machine tells it from others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Process {
+    machine: Option<String>,
+    pid: Option<i32>,
+    started: Option<i64>,
 }
 
 /// $1 application, $2 most workers.
@@ -96,11 +107,11 @@ SELECT h.executor_id, count(*), count(*) FILTER (WHERE h.waits)
                  ORDER BY w.created_at LIMIT $2) r) h
  GROUP BY h.executor_id ORDER BY h.executor_id";
 
-/// $1 workers or NULL, $2 at once, $3 who, $4 application. Only who lives: a request is for one life, so that whoever comes after it
-/// isn't meant.
+/// $1 workers or NULL, $2 at once, $3 who, $4 application. Only who lives: a request is for one process, by its life, so that whoever
+/// comes after it isn't meant.
 const ASK: &str = "
 WITH live AS (
-  SELECT k.id, k.incarnation, k.state FROM {workers} k
+  SELECT k.id, k.incarnation, k.state, k.process_identity, k.pid, k.process_started FROM {workers} k
    WHERE ($1::text[] IS NULL OR k.id = ANY($1)) AND COALESCE(k.application_name, $4) = $4
      AND k.expires_at > now() AND k.state <> 'stopped'
 ), asked AS (
@@ -109,7 +120,7 @@ WITH live AS (
      SET incarnation = EXCLUDED.incarnation, requested_at = now(), requested_by = EXCLUDED.requested_by,
          at_once = EXCLUDED.at_once OR d.at_once AND d.incarnation = EXCLUDED.incarnation
 )
-SELECT id, incarnation, state = 'draining' FROM live ORDER BY id";
+SELECT id, incarnation, state = 'draining', process_identity, pid, process_started FROM live ORDER BY id";
 
 /// Requests that nobody can obey any more.
 const OLD: &str = "
@@ -149,10 +160,13 @@ impl Operator {
                 drain_asked_at: row.try_get(12)?,
                 running: 0,
                 waiting: 0,
+                at_least: false,
             });
         }
+        let mut looked = 0;
         for row in client.query(&self.sql(HELD), &[&self.application, &ROWS, &worked]).await? {
             let (id, held, waiting): (String, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            looked += held;
             match workers.iter_mut().find(|worker| worker.id == id) {
                 Some(worker) => (worker.running, worker.waiting) = (held - waiting, waiting),
                 None => workers.push(WorkerRow {
@@ -170,9 +184,11 @@ impl Operator {
                     drain_asked_at: None,
                     running: held - waiting,
                     waiting,
+                    at_least: false,
                 }),
             }
         }
+        workers.iter_mut().for_each(|worker| worker.at_least = looked >= ROWS);
         Ok((workers, now))
     }
 
@@ -187,7 +203,13 @@ impl Operator {
         let ids = worker.map(|worker| vec![worker]);
         let mut asked = Vec::new();
         for row in client.query(&self.sql(ASK), &[&ids, &at_once, &by, &self.application]).await? {
-            asked.push(Drain { worker: row.try_get(0)?, incarnation: row.try_get(1)?, draining: row.try_get(2)? });
+            let process = Process { machine: row.try_get(3)?, pid: row.try_get(4)?, started: row.try_get(5)? };
+            asked.push(Drain {
+                worker: row.try_get(0)?,
+                incarnation: row.try_get(1)?,
+                draining: row.try_get(2)?,
+                process,
+            });
         }
         match worker {
             Some(worker) if asked.is_empty() => Err(OperatorError::NoWorker(worker.to_owned())),
@@ -195,14 +217,20 @@ impl Operator {
         }
     }
 
-    /// Where this life of a worker is; `None` when another one has begun, or its row is gone.
+    /// Where this life of a worker is, or a later one of the same process; `None` when another process has begun, or its row is gone.
     ///
     /// # Errors
     /// Only those of the database.
     pub async fn life(&self, drain: &Drain) -> Result<Option<WorkerState>, OperatorError> {
         let client = self.sysdb.client().await?;
-        let sql = self.sql("SELECT state, expires_at <= now() FROM {workers} WHERE id = $1 AND incarnation = $2");
-        let Some(row) = client.query_opt(&sql, &[&drain.worker, &drain.incarnation]).await? else { return Ok(None) };
+        // A process whose lease ends goes on with another life, and the request with it.
+        let sql = self.sql(
+            "SELECT state, expires_at <= now() FROM {workers}
+              WHERE id = $1 AND (incarnation = $2 OR process_identity = $3 AND pid = $4 AND process_started = $5)",
+        );
+        let Process { machine, pid, started } = &drain.process;
+        let row = client.query_opt(&sql, &[&drain.worker, &drain.incarnation, machine, pid, started]).await?;
+        let Some(row) = row else { return Ok(None) };
         let (state, expired): (String, bool) = (row.try_get(0)?, row.try_get(1)?);
         Ok(Some(match (state.as_str(), expired) {
             ("stopped", _) => WorkerState::Stopped,

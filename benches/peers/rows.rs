@@ -31,6 +31,14 @@ const FRESH: [(&str, &str); 12] = [
     ("updated_at", "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"),
 ];
 
+/// So many copies of a pattern, named after the prefix, on a queue.
+struct Copies<'a> {
+    pattern: &'a str,
+    prefix: &'a str,
+    queue: &'a str,
+    count: usize,
+}
+
 impl Rows {
     pub async fn like_patterns(sql: &Client) -> Rows {
         let mut tables = Vec::new();
@@ -46,7 +54,8 @@ impl Rows {
     /// Workflows that have ended, as the pattern did: all its rows.
     pub async fn finished(&self, sql: &Client, count: usize) {
         for table in &self.tables {
-            self.copy(sql, table, "pattern-steps", "history", count, "bench", &[]).await;
+            let copies = Copies { pattern: "pattern-steps", prefix: "history", queue: "bench", count };
+            self.copy(sql, table, &copies, &[]).await;
         }
     }
 
@@ -60,10 +69,10 @@ impl Rows {
         sql.batch_execute("BEGIN").await.unwrap();
         for (number, queue) in queues.iter().enumerate() {
             let prefix = if queues.len() == 1 { prefix.to_owned() } else { format!("{prefix}-{number}") };
-            let count = count / queues.len();
-            self.copy(sql, "workflow_status", pattern, &prefix, count, queue, &FRESH).await;
+            let copies = Copies { pattern, prefix: &prefix, queue, count: count / queues.len() };
+            self.copy(sql, "workflow_status", &copies, &FRESH).await;
             if self.tables.contains(&"workflow_input") {
-                self.copy(sql, "workflow_input", pattern, &prefix, count, queue, &[]).await;
+                self.copy(sql, "workflow_input", &copies, &[]).await;
             }
         }
         sql.batch_execute("COMMIT").await.unwrap();
@@ -86,16 +95,7 @@ impl Rows {
         sql.batch_execute(&script).await.unwrap();
     }
 
-    async fn copy(
-        &self,
-        sql: &Client,
-        table: &str,
-        pattern: &str,
-        prefix: &str,
-        count: usize,
-        queue: &str,
-        changes: &[(&str, &str)],
-    ) {
+    async fn copy(&self, sql: &Client, table: &str, copies: &Copies<'_>, changes: &[(&str, &str)]) {
         let columns = "SELECT attname::text, atttypid IN ('text'::regtype, 'varchar'::regtype) FROM pg_attribute
                         WHERE attrelid = ('dbos.' || $1::text)::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''";
         let (mut names, mut values) = (Vec::new(), Vec::new());
@@ -115,7 +115,8 @@ impl Rows {
             names.join(", "),
             values.join(", ")
         );
-        let count = i64::try_from(count).unwrap();
-        sql.execute(&copy, &[&pattern, &prefix, &count, &queue]).await.unwrap();
+        let Copies { pattern, prefix, queue, count } = copies;
+        let count = i64::try_from(*count).unwrap();
+        sql.execute(&copy, &[pattern, prefix, &count, queue]).await.unwrap();
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Database, Identity, Phase, Shutdown, StartError, Status,
     chores::Chores,
-    dispatch::{Dispatcher, Starter},
+    dispatch::Dispatcher,
     drain::{GRACE, ended, wait},
     lease::{Keeper, Leases, OnStuck, Registration, Told},
     lifecycle::without_lease,
@@ -24,6 +24,7 @@ use super::{
     reload::Live,
     report,
     running::Running,
+    starter::Starter,
     suspects::Suspects,
     wiring::{executor, recovery, scope, writers},
 };

@@ -20,6 +20,7 @@ mod reload;
 mod report;
 mod running;
 mod signals;
+mod starter;
 mod status;
 mod suspects;
 mod wiring;

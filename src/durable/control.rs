@@ -48,10 +48,12 @@ pub struct Control {
 impl Control {
     /// Stop the workflow; the first reason counts.
     pub fn stop(&self, reason: Stop) {
-        if !matches!(reason, Stop::Abort(_)) {
+        let cut = !matches!(reason, Stop::Abort(_));
+        // Before anybody wakes up, who asks for it.
+        let _ = self.reason.set(reason); // already stopped for another reason
+        if cut {
             self.cut.cancel();
         }
-        let _ = self.reason.set(reason); // already stopped for another reason
         self.token.cancel();
     }
 
@@ -88,5 +90,52 @@ impl Control {
 
     pub(super) fn set_waiting(&self, waiting: bool) {
         self.waiting.store(waiting, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::Mutex,
+        task::{Context, Poll, Wake},
+    };
+
+    use super::*;
+
+    /// Looks for the reason in the moment when it is woken.
+    struct Sleeper {
+        control: Control,
+        found: Mutex<Vec<Option<Stop>>>,
+    }
+
+    impl Wake for Sleeper {
+        fn wake(self: Arc<Self>) {
+            self.found.lock().unwrap().push(self.control.stop_reason().cloned());
+        }
+    }
+
+    #[test]
+    fn who_is_woken_by_a_stop_knows_why() {
+        let control = Control::default();
+        let sleeper = Arc::new(Sleeper { control: control.clone(), found: Mutex::default() });
+        let waker = sleeper.clone().into();
+        let mut context = Context::from_waker(&waker);
+        let (mut cut, mut stopped) = (pin!(control.cut_off()), pin!(control.stopped()));
+        assert!(cut.as_mut().poll(&mut context).is_pending() && stopped.as_mut().poll(&mut context).is_pending());
+        control.stop(Stop::HandBack);
+        assert_eq!(*sleeper.found.lock().unwrap(), [Some(Stop::HandBack), Some(Stop::HandBack)]);
+        assert_eq!(cut.poll(&mut context), Poll::Ready(Stop::HandBack));
+        assert_eq!(stopped.poll(&mut context), Poll::Ready(Stop::HandBack));
+    }
+
+    #[test]
+    fn what_was_to_end_by_itself_and_is_cut_off_then_has_lost_its_row() {
+        let control = Control::default();
+        control.stop(Stop::Abort("the deadline has passed".into()));
+        assert!(!control.is_cut_off());
+        control.stop(Stop::Lost(Some("CANCELLED".into())));
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert_eq!(pin!(control.cut_off()).poll(&mut context), Poll::Ready(Stop::Lost(Some("unknown".into()))));
     }
 }

@@ -6,7 +6,8 @@ mod support;
 
 use std::time::Duration;
 
-use fireflow_worker::config::Settings;
+use fireflow_worker::config;
+use fireflow_worker::postgres::{self, Settings};
 use fireflow_worker::sysdb::schema::SchemaName;
 use fireflow_worker::sysdb::{Claim, ClaimScope, Claimed, PartitionLimits, Rows, SystemDatabase};
 use fireflow_worker::worker::Database;
@@ -14,6 +15,8 @@ use support::TestDatabase;
 use tokio_postgres::Client;
 
 const QUEUE: &str = "limited";
+/// What goes on for longer has no end.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Claimers wait in the middle of their statement, with their snapshots taken and their rows locked, until the gate opens.
 const GATE: &str = "
@@ -33,7 +36,7 @@ struct Stage {
 impl Stage {
     async fn set() -> Stage {
         let database = TestDatabase::new().await;
-        let mut settings = Settings::default();
+        let mut settings = config::Settings::default();
         settings.database.url = database.url();
         Database::connect(&settings).await.unwrap().ensure_schemas().await.unwrap();
         let client = database.client().await;
@@ -53,7 +56,10 @@ impl Stage {
         executor: &str,
         partition: Option<&'static str>,
     ) -> impl Future<Output = Vec<Claimed>> + use<> {
-        let sysdb = SystemDatabase::new(self.database.pool().await, SchemaName::default());
+        // The session's own limit ends no wait here.
+        let settings = Settings { lock_timeout: Duration::from_secs(3600), ..self.database.settings() };
+        let pool = postgres::connect(&settings).await.unwrap();
+        let sysdb = SystemDatabase::new(pool, SchemaName::default());
         let scope = ClaimScope {
             executor: executor.into(),
             application: "fireflow-executor".into(),
@@ -144,10 +150,11 @@ async fn what_an_executor_that_takes_no_turns_claims_meanwhile_counts() {
 #[tokio::test]
 async fn whoever_is_stopped_in_his_turn_holds_the_others_up_for_a_second_each_time() {
     let stage = Stage::set().await;
-    stage.enqueue("a", 0, None).await;
+    stage.enqueue("a", 5, None).await;
     let stopped = stage.claims("e1", None).await;
-    stage.enqueue("b", 1, None).await;
-    assert!(stage.claim("e2", None).await.await.is_empty(), "told as contention");
+    stage.enqueue("b", 0, None).await;
+    let other = tokio::time::timeout(PATIENCE, stage.claim("e2", None).await);
+    assert!(other.await.unwrap().is_empty(), "told as contention");
     stopped.abort();
     stage.open_gate().await;
 }

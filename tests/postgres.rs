@@ -7,7 +7,7 @@ mod support;
 
 use std::time::Duration;
 
-use fireflow_worker::postgres::{self, Error, Event, Listener, Settings, is_transient};
+use fireflow_worker::postgres::{self, Error, Event, Listener, Settings, Statements as _, is_transient};
 use support::{TestDatabase, TestServer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -114,6 +114,50 @@ async fn a_full_server_and_a_full_pool_are_told_apart() {
     let narrow = format!("postgresql://narrow:x@127.0.0.1:{}/{}", TestServer::get().port(), database.name());
     let error = postgres::connect(&settings(&narrow)).await.unwrap_err();
     assert!(matches!(error, Error::TooManyConnections { .. }) && error.is_transient(), "{error}");
+}
+
+#[tokio::test]
+async fn the_connection_that_came_back_last_goes_out_first() {
+    let database = TestDatabase::new().await;
+    let pool = postgres::connect(&settings(&database.url())).await.unwrap();
+    let process = async |session: &postgres::Session| {
+        session.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get::<_, i32>(0)
+    };
+    for last in [0, 1] {
+        let mut both = vec![pool.get().await.unwrap(), pool.get().await.unwrap()];
+        let last = both.swap_remove(last);
+        let expected = process(&last).await;
+        drop(both);
+        drop(last);
+        assert_eq!(process(&pool.get().await.unwrap()).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn connections_are_opened_ahead_and_never_more_than_there_may_be() {
+    let database = TestDatabase::new().await;
+    let admin = database.client().await;
+    let until = async |expected: i64| {
+        let count = "SELECT count(*) FROM pg_stat_activity
+                      WHERE datname = current_database() AND application_name = 'fireflow-worker'";
+        let reached = async {
+            while admin.query_one(count, &[]).await.unwrap().get::<_, i64>(0) != expected {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), reached).await.unwrap_or_else(|_| panic!("never {expected} connections"));
+    };
+    for (pool_size, expected) in [(5, 3), (2, 2), (1, 1)] {
+        let pool = postgres::connect(&Settings { pool_size, ..settings(&database.url()) }).await.unwrap();
+        pool.open_ahead(2).await;
+        // Whoever comes meanwhile is served, also where there is only one.
+        drop(timeout(Duration::from_secs(5), pool.get()).await.unwrap().unwrap());
+        until(expected).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        until(expected).await;
+        drop(pool);
+        until(0).await;
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, QueueMode, RecyclingMethod, Runtime, Timeouts};
 use tokio_postgres::config::{Host, TargetSessionAttrs};
 use tokio_postgres::{Client, Config};
 
@@ -97,6 +97,8 @@ fn pool_with(settings: &Settings, spare: Option<Spare>) -> Result<Pool, Error> {
     let manager = Manager::from_connect(config, dial, manager);
     let mut builder = deadpool_postgres::Pool::builder(manager)
         .max_size(settings.pool_size.max(1))
+        // The last one to come back is the next to go: its server process has planned what is asked most.
+        .queue_mode(QueueMode::Lifo)
         .timeouts(Timeouts {
             wait: Some(settings.acquire_timeout),
             create: Some(create),

@@ -11,7 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use deadpool_postgres::{ClientWrapper, Object, PoolError};
-use futures_util::{FutureExt as _, future::try_join_all};
+use futures_util::{
+    FutureExt as _,
+    future::{join_all, try_join_all},
+    poll,
+};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{Json, ToSql, Type};
 use tokio_postgres::{Client, Error, IsolationLevel, Row};
@@ -261,6 +265,19 @@ impl Pool {
         let client = Held::Pooled(self.inner.get().await?);
         self.metrics.wait.took(began.elapsed());
         Ok(Session { client, pooling: self.pooling })
+    }
+
+    /// Begin to open so many connections more than there are, for work that is about to come. Those that can't be had now
+    /// are made when they are needed.
+    pub async fn open_ahead(&self, count: usize) {
+        let Ok(idle) = self.inner.get().await else { return };
+        let one = |pool: deadpool_postgres::Pool| async move { drop(pool.get().await) };
+        let mut more = Box::pin(join_all(vec![self.inner.clone(); count].into_iter().map(one)));
+        // Asked for while nothing is idle, so that all of them are new.
+        if poll!(&mut more).is_pending() {
+            tokio::spawn(more);
+        }
+        drop(idle);
     }
 
     /// Who uses it at this moment.

@@ -33,7 +33,7 @@ const WAITING: usize = 1024;
 /// Checkpoints in one transaction, so that its locks on status rows stay short.
 const BATCH: usize = 256;
 /// Bytes in one transaction, more or less: beyond it, checkpoints wait for the next one. A single larger one goes alone.
-const BATCH_BYTES: usize = 2 << 20;
+const BATCH_BYTES: usize = 1 << 20;
 /// Checkpoints of one batch that may wait for a lock one after the other; then the rest is put off untried.
 const BUSY: u32 = 3;
 /// Pause before trying again while the database is away: doubles from the first to the second.

@@ -31,10 +31,13 @@ use crate::{
 /// Shortest pause between two looks that an ended execution asks for: under a global limit its end may free budget, and
 /// a burst of ends shouldn't become a burst of looks.
 const AFTER_END: Duration = Duration::from_millis(5);
-/// While there is more than slots: a free slot waits for others until half of all are free, at least and at most so long, and
-/// in between as long as the last round took: where claims are slow, the database has much to do, or others are waiting
-/// for their turn. A claim costs about the same for one row as for several, and what was claimed together ends together.
+/// While there is more than slots: a free slot waits for others, at least and at most so long, and in between as long as the
+/// last round took: where claims are slow, the database has much to do, or others are waiting for their turn. A claim costs
+/// about the same for one row as for several, and what was claimed together ends together.
 const GATHER: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(10));
+/// It waits for no more than these, or half of all slots. More make a row little cheaper, and leave less that is done at the
+/// same time.
+const GATHERED: usize = 25;
 /// Pause after another claimer was at the same rows; doubles up to the second. Its claim takes milliseconds.
 const CONTENTION: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
 /// Pause where nothing is to be had, unless somebody tells otherwise: the lookout does, soon.
@@ -300,9 +303,9 @@ impl Dispatcher {
 async fn free_slots(slots: Slots, plenty: Option<Duration>) -> Vec<Slot> {
     let mut free = slots.take_free().await;
     if let Some(lasted) = plenty {
-        let half = slots.limit().div_ceil(2) as usize;
+        let enough = GATHERED.min(slots.limit().div_ceil(2) as usize);
         let more = async {
-            while free.len() < half {
+            while free.len() < enough {
                 free.extend(slots.take_free().await);
             }
         };

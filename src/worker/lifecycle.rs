@@ -24,6 +24,9 @@ use crate::{
 /// none of them gets through.
 const REMEMBERED: usize = 1000;
 
+/// Connections that are opened while the worker still starts: the first execution claims, reads by two, and writes.
+const AHEAD: usize = 2;
+
 /// The worker can't start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -130,6 +133,8 @@ async fn open(settings: &Settings, status: &Status, shutdown: &Shutdown) -> Resu
     loop {
         let opened = async {
             let database = Database::counted(settings, status.metrics()).await?;
+            // Each takes the server some milliseconds, while the worker is still busy with its lease.
+            database.pool.open_ahead(AHEAD).await;
             status.database_answered(); // what follows may wait for others
             for made in database.ensure_schemas().await? {
                 tracing::info!(made, "created");

@@ -194,6 +194,31 @@ async fn a_row_that_can_t_be_moved_keeps_nobody_else() {
     assert!(worker.stop().await.success());
 }
 
+/// Sweeps at their own pace are more than four seconds apart, so that one of them would find two of these.
+#[tokio::test]
+async fn what_a_worker_held_is_given_back_when_its_lease_ends() {
+    let bench = Bench::with(|_| vec![]).await;
+    let client = &bench.client;
+    let worker = bench.worker("w1", &[("worker.lease", "30s")]).await;
+    for (id, ends) in [("one", 5), ("two", 7), ("three", 9)] {
+        let sql = "INSERT INTO fireflow_workers (id, incarnation, host, application_name, expires_at, state)
+                   VALUES ($1, gen_random_uuid(), 'elsewhere', 'fireflow-executor', now() + make_interval(secs => $2), 'running')";
+        client.execute(sql, &[&id, &f64::from(ends)]).await;
+        left(client, id, id, &[]).await;
+    }
+    nobody_is_pending(client).await;
+    let sweeps = "SELECT count(DISTINCT updated_at) FROM dbos.workflow_status";
+    assert_eq!(client.sql().query_one(sweeps, &[]).await.unwrap().get::<_, i64>(0), 3, "{}", worker.log());
+    let early = "SELECT count(*) FROM dbos.workflow_status w JOIN fireflow_workers k ON k.id = w.workflow_uuid
+                  WHERE w.updated_at < EXTRACT(EPOCH FROM k.expires_at) * 1000 - 1";
+    assert_eq!(
+        client.sql().query_one(early, &[]).await.unwrap().get::<_, i64>(0),
+        0,
+        "a lease is respected to its end"
+    );
+    assert!(worker.stop().await.success());
+}
+
 #[tokio::test]
 async fn executors_of_other_sdks_are_adopted_only_by_name_and_only_what_can_be_run() {
     let bench = Bench::with(|_| vec![echo("echo")]).await;

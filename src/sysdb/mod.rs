@@ -47,7 +47,7 @@ pub use notify::{Notifier, QUEUES};
 pub use outlook::{Asked, Outlook, QueueOutlook};
 pub use query::{Astray, Cause, WorkflowView};
 pub use queues::{PartitionLimits, QueueColumns, QueueLimits, RateLimit};
-pub use reconcile::{Accounts, Dead, Expired, Predecessor, Reconcile, Recovered, Suspicion};
+pub use reconcile::{Accounts, Dead, Expired, Leases, Predecessor, Reconcile, Recovered, Suspicion};
 pub use settle::Taken;
 pub use standing::Standing;
 pub use version::Registration;

@@ -1,6 +1,8 @@
 //! What dead executors left PENDING goes back to the queue, and who took its worker down is counted: in one statement, so
 //! that nobody comes back to life, and nothing is counted twice or not at all, whatever dies in between.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::{ClaimScope, SysdbError, SystemDatabase, schema::Prefix};
@@ -78,6 +80,15 @@ pub struct Expired {
     pub incarnation: Uuid,
     /// Boot and process namespace, process id, and the process's start there.
     pub process: (Option<String>, i32, Option<i64>),
+}
+
+/// How the leases of others stand.
+#[derive(Clone, Debug, Default)]
+pub struct Leases {
+    /// Whose lease has expired.
+    pub expired: Vec<Expired>,
+    /// When the next one does, unless it is renewed.
+    pub next: Option<Duration>,
 }
 
 /// A worker's last registration.
@@ -330,18 +341,26 @@ impl SystemDatabase {
         Ok(client.query(&statement, &parameters).await?)
     }
 
-    /// Workers whose lease has expired, other than this one.
-    pub async fn expired(&self, accounts: &Accounts, me: &str) -> Result<Vec<Expired>, SysdbError> {
+    /// Workers whose lease has expired, other than this one, and when the next one does.
+    pub async fn leases(&self, accounts: &Accounts, me: &str) -> Result<Leases, SysdbError> {
         let client = self.client().await?;
-        let sql = "SELECT incarnation, process_identity, COALESCE(pid, 0), process_started FROM {workers}
-                    WHERE expires_at <= now() AND id <> $1";
-        let statement = accounts.sql(sql);
-        let rows = client.query(&statement, &[&me]).await?;
-        let expired = rows.iter().map(|row| {
-            let process = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-            Ok(Expired { incarnation: row.try_get(0)?, process })
-        });
-        expired.collect()
+        let sql = "
+SELECT incarnation, process_identity, COALESCE(pid, 0), process_started,
+       EXTRACT(EPOCH FROM expires_at - now())::float8
+  FROM {workers}
+ WHERE id <> $1 AND (expires_at <= now() OR expires_at = (
+       SELECT min(k.expires_at) FROM {workers} k WHERE k.expires_at > now() AND k.id <> $1))";
+        let mut leases = Leases::default();
+        for row in client.query(&accounts.sql(sql), &[&me]).await? {
+            let left: f64 = row.try_get(4)?;
+            if left > 0.0 {
+                leases.next = Duration::try_from_secs_f64(left).ok();
+            } else {
+                let process = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+                leases.expired.push(Expired { incarnation: row.try_get(0)?, process });
+            }
+        }
+        Ok(leases)
     }
 
     /// The last registration of this worker id.

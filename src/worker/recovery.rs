@@ -19,11 +19,14 @@ use crate::{
     execution::WORKED,
     failpoint::failpoint,
     metrics::{ParkReason, Recovery as Cause},
-    sysdb::{Accounts, ClaimScope, Dead, Predecessor, Reconcile, Recovered, SysdbError, SystemDatabase},
+    sysdb::{Accounts, ClaimScope, Dead, Leases, Predecessor, Reconcile, Recovered, SysdbError, SystemDatabase},
 };
 
 /// Longest pause between sweeps, however long the lease.
 const EVERY: Duration = Duration::from_secs(5);
+/// Where somebody's lease is about to end, the next sweep comes after that by at least and at most so long: a fleet that
+/// waits for the same end shouldn't sweep in the same moment.
+const AFTER_END: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
 /// Pause after an error.
 const RETRY: Duration = Duration::from_secs(1);
 /// A row that was refused is tried again after so long.
@@ -42,6 +45,12 @@ pub(super) struct Recovery {
     live: Live,
     suspects: Suspects,
     status: Arc<Status>,
+}
+
+/// What a sweep did, and when the next lease ends unless it is renewed.
+struct Swept {
+    moved: usize,
+    next: Option<Duration>,
 }
 
 /// Rows that the database refused, and when.
@@ -88,7 +97,7 @@ impl Recovery {
         };
         let own = self.all_of(earlier, &mut refused, None).await?;
         failpoint!(RecoveryOwn);
-        Ok(own + self.sweep(me, &mut refused, Some(Instant::now() + AT_START)).await?)
+        Ok(own + self.sweep(me, &mut refused, Some(Instant::now() + AT_START)).await?.moved)
     }
 
     /// Until `stop`.
@@ -97,43 +106,44 @@ impl Recovery {
         let mut recovery = self;
         let mut refused = Refused::new();
         let mut failing = false;
-        let mut pause = every;
+        let mut pause = until_next(every, None);
         loop {
             tokio::select! {
-                () = tokio::time::sleep(pause.mul_f64(rand::random_range(0.9..1.1))) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => return,
             }
             recovery.accounts.park_at(recovery.live.settings().recovery.max_crashes);
             let round = async {
-                recovery.sweep(&me, &mut refused, None).await?;
-                recovery.stranded(&running).await
+                let swept = recovery.sweep(&me, &mut refused, None).await?;
+                recovery.stranded(&running).await?;
+                Ok::<_, SysdbError>(swept.next)
             };
             let outcome = tokio::select! {
                 outcome = round => outcome,
                 () = stop.cancelled() => return,
             };
             pause = match outcome {
-                Ok(()) => {
+                Ok(next) => {
                     if std::mem::take(&mut failing) {
                         tracing::info!("recovery works again");
                     }
-                    every
+                    until_next(every, next)
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
                         tracing::warn!(%error, "can't look for dead workers; trying again until it works");
                     }
-                    RETRY.min(every)
+                    until_next(RETRY.min(every), None)
                 }
             };
         }
     }
 
     /// Take what the dead left, until that time if one is given, and look whether there are suspects.
-    async fn sweep(&self, me: &Identity, refused: &mut Refused, until: Option<Instant>) -> Result<usize, SysdbError> {
+    async fn sweep(&self, me: &Identity, refused: &mut Refused, until: Option<Instant>) -> Result<Swept, SysdbError> {
         let mut moved = 0;
         failpoint!(RecoveryBefore, error = SysdbError::Pool(deadpool_postgres::PoolError::Closed));
-        let expired = self.sysdb.expired(&self.accounts, &me.id).await?;
+        let Leases { expired, next } = self.sysdb.leases(&self.accounts, &me.id).await?;
         if !expired.is_empty() {
             let (mut alive, mut gone) = (Vec::new(), Vec::new());
             for worker in &expired {
@@ -155,7 +165,7 @@ impl Recovery {
         }
         self.suspects.are_there(self.sysdb.settle_accounts(&self.accounts).await?);
         failpoint!(RecoverySettled);
-        Ok(moved)
+        Ok(Swept { moved, next })
     }
 
     async fn stranded(&self, running: &Running) -> Result<(), SysdbError> {
@@ -248,6 +258,14 @@ impl Recovery {
     }
 }
 
+/// Pause before the next sweep: what a worker held whose lease ends before that is free as soon as it has ended. Leases
+/// are renewed long before their end, so that the workers of a healthy fleet sweep no more often for each other.
+fn until_next(every: Duration, next: Option<Duration>) -> Duration {
+    // Jitter, or a fleet that started together sweeps together.
+    let regular = every.mul_f64(rand::random_range(0.9..1.1));
+    next.map_or(regular, |next| regular.min(next.saturating_add(rand::random_range(AFTER_END.0..AFTER_END.1))))
+}
+
 /// How the earlier life of a worker that starts has ended; `None` when that was no crash.
 fn blame(me: &Identity, predecessor: Option<&Predecessor>) -> Option<&'static str> {
     let Some(Predecessor { was_serving, process: (namespace, pid, started), .. }) = predecessor else {
@@ -266,4 +284,21 @@ fn blame(me: &Identity, predecessor: Option<&Predecessor>) -> Option<&'static st
         true => "its process was gone",
         false => "its lease ended, and nothing is known of its process",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sweep_follows_the_end_of_a_lease_and_else_its_own_pace() {
+        for _ in 0..1000 {
+            let soon = until_next(EVERY, Some(Duration::from_secs(2)));
+            assert!((2.02..2.25).contains(&soon.as_secs_f64()), "{soon:?}");
+            for next in [None, Some(Duration::from_secs(20)), Some(Duration::MAX)] {
+                let regular = until_next(EVERY, next);
+                assert!((4.5..5.5).contains(&regular.as_secs_f64()), "{regular:?}");
+            }
+        }
+    }
 }
